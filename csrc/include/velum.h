@@ -1,0 +1,199 @@
+/* velum.h: the public face of the C library.
+ *
+ * Owns: the library's version, the one table of error codes, and the plain values that every other
+ * header shares. Knows nothing of sockets, frames or guests.
+ */
+#ifndef VELUM_H
+#define VELUM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The C library's version; CMake reads it from here. */
+#define VELUM_VERSION "0.1.0"
+
+/* Every error of the library: name, code, and the text that a person reads. A function that can
+ * fail returns 0 or a positive count for success and one of these, negative, for failure. On the
+ * wire an error travels as the positive number. Codes are never reused. */
+#define VELUM_ERRORS(X)                                                                            \
+    /* resources and the operating system */                                                       \
+    X(NOMEM, 1, "out of memory")                                                                   \
+    X(AGAIN, 2, "not ready, try again")                                                            \
+    X(ARGUMENT, 3, "bad argument")                                                                 \
+    X(FULL, 4, "queue or table is full")                                                           \
+    X(CLOSED, 5, "connection closed by the other side")                                            \
+    X(REFUSED, 6, "connection refused: nothing listens there")                                     \
+    X(TIMEOUT, 7, "no answer in time")                                                             \
+    X(UNREACHABLE, 8, "address cannot be reached")                                                 \
+    X(ADDRESS_IN_USE, 9, "address already in use")                                                 \
+    X(SYSTEM, 10, "the operating system refused")                                                  \
+    X(UNSUPPORTED, 11, "not supported on this port")                                               \
+    /* the wire */                                                                                 \
+    X(MAGIC, 20, "not a velum frame")                                                              \
+    X(WIRE_VERSION, 21, "other side speaks another protocol version")                              \
+    X(FRAME_TYPE, 22, "unknown frame type")                                                        \
+    X(FRAME_LENGTH, 23, "frame length outside its limit")                                          \
+    X(PAYLOAD, 24, "malformed payload")                                                            \
+    X(UNEXPECTED, 25, "frame not allowed in this state")                                           \
+    /* joining */                                                                                  \
+    X(DUPLICATE_ID, 30, "node id already in use")                                                  \
+    X(LEAVING, 31, "node is leaving the mesh")                                                     \
+    X(CAPACITY, 32, "node has no connection to spare")                                             \
+    /* a caller's mistake */                                                                       \
+    X(UNKNOWN_NAME, 40, "no built-in function of that name")                                       \
+    X(NO_EXPORT, 41, "module exports no such function")                                            \
+    X(SIGNATURE, 42, "arguments do not fit the function's signature")                              \
+    X(DIVIDE_BY_ZERO, 43, "division by zero")                                                      \
+    X(OVERFLOW, 44, "integer overflow")                                                            \
+    X(TOO_LARGE, 45, "larger than the limit")                                                      \
+    /* modules */                                                                                  \
+    X(MODULE_MALFORMED, 50, "not a WebAssembly module")                                            \
+    X(MODULE_INVALID, 51, "WebAssembly module does not validate")                                  \
+    X(MODULE_UNSUPPORTED, 52, "module uses a WebAssembly feature that velum does not offer")       \
+    X(MODULE_IMPORT, 53, "module imports something that velum does not provide")                   \
+    X(MODULE_MISSING, 54, "module is not held here")                                               \
+    X(MODULE_HASH, 55, "module bytes do not match their hash")                                     \
+    X(MODULE_COMPILE, 56, "the engine could not compile the module")                               \
+    /* traps of a guest */                                                                         \
+    X(TRAP_UNREACHABLE, 60, "trap: unreachable executed")                                          \
+    X(TRAP_MEMORY, 61, "trap: memory access out of bounds")                                        \
+    X(TRAP_DIVIDE_BY_ZERO, 62, "trap: integer divide by zero")                                     \
+    X(TRAP_OVERFLOW, 63, "trap: integer overflow")                                                 \
+    X(TRAP_CONVERSION, 64, "trap: invalid conversion to integer")                                  \
+    X(TRAP_INDIRECT, 65, "trap: indirect call type mismatch")                                      \
+    X(TRAP_TABLE, 66, "trap: undefined table element")                                             \
+    X(TRAP_STACK, 67, "trap: stack overflow")                                                      \
+    X(GUEST_MEMORY, 68, "guest needs more memory than its limit")                                  \
+    X(FUEL, 69, "guest used up its fuel")                                                          \
+    X(TRAP_OTHER, 70, "trap")                                                                      \
+    /* tasks */                                                                                    \
+    X(CANCELLED, 80, "task was cancelled")                                                         \
+    X(DEADLINE, 81, "task ran past its timeout")                                                   \
+    X(WORKER_DIED, 82, "the worker process died while running the task")                           \
+    X(POISON, 83, "task killed too many workers and is refused")                                   \
+    X(LOST, 84, "task was lost with its node too often")                                           \
+    X(BUSY, 85, "every queue is full")                                                             \
+    X(NO_WORKER, 86, "no node can run this")                                                       \
+    X(QUERY, 87, "unknown query")
+
+typedef enum {
+    VELUM_OK = 0,
+#define VELUM_ERROR_ENUM(name, code, text) VELUM_E_##name = -(code),
+    VELUM_ERRORS(VELUM_ERROR_ENUM)
+#undef VELUM_ERROR_ENUM
+} velum_err;
+
+/* The text of an error (negative code); never NULL. */
+const char *velum_strerror(int err);
+
+/* The upper-case name of an error as in the table, "OK" for 0, "UNKNOWN" outside it; never NULL. */
+const char *velum_errname(int err);
+
+/* A typed number. `bits` holds the value's bit pattern, zero-extended: an i32 as its two's
+ * complement in the low 32 bits, an f32 as its IEEE 754 bits in the low 32. The type codes are
+ * WebAssembly's own. */
+enum { VELUM_I32 = 0x7f, VELUM_I64 = 0x7e, VELUM_F32 = 0x7d, VELUM_F64 = 0x7c };
+typedef struct {
+    uint8_t type;
+    uint64_t bits;
+} velum_value;
+
+/* An IPv4 address and port, in host byte order: 127.0.0.1 is 0x7f000001. */
+typedef struct {
+    uint32_t ip;
+    uint16_t port;
+} velum_addr;
+
+/* ---- a program's own way into a mesh --------------------------------------------------------
+ *
+ * velum_open joins a mesh as a leaf: a member that answers probes, offers its own worker if it is
+ * told to, and submits tasks through any full node. Everything happens inside calls to this
+ * library, in the caller's thread: call velum_run, velum_wait or velum_poll often enough (every
+ * 100 ms or so) to be a good member. When the full node goes away, another one is taken and tasks
+ * without an answer are sent again.
+ */
+typedef struct velum velum;
+
+typedef struct {
+    uint16_t id;          /* 1..65535, unique in the mesh; 0: attach as a client, be no member */
+    uint16_t port;        /* of a member: where it listens, 0 picks a free one */
+    const char *host;     /* of a member: dotted IPv4 to listen on; NULL: 127.0.0.1 */
+    const char *join;     /* "ip:port" of any full node; NULL: find one by beacon */
+    uint16_t beacon_port; /* 0: 8888 */
+    uint8_t workers;      /* 0: runs no guests; 1: runs guests inside the calls named above */
+    uint32_t pages_max;   /* memory limit of a guest, 64 KiB pages; 0: VELUM_GUEST_PAGES_MAX */
+} velum_config;
+
+/* Joins; returns when a full node has let it in, or after `timeout_ms`. DUPLICATE_ID, UNREACHABLE,
+ * TIMEOUT, ADDRESS_IN_USE, NOMEM, ARGUMENT; why in words: velum_open_error(). */
+int velum_open(velum **out, const velum_config *config, uint32_t timeout_ms);
+/* The text of the last failed velum_open or velum_init of this thread's process; never NULL. */
+const char *velum_open_error(void);
+/* Leaves the mesh; tasks that are not done end with LEAVING. NULL is allowed. */
+void velum_close(velum *v);
+/* The id and the address this member was given. */
+uint16_t velum_id(const velum *v);
+velum_addr velum_address(const velum *v);
+
+/* Serves sockets, timers and the worker for up to `timeout_ms` (0: what is ready now). Returns 0
+ * or an error after which only velum_close is left. */
+int velum_run(velum *v, uint32_t timeout_ms);
+
+/* A task under way; 0 is none. */
+typedef uint32_t velum_ticket;
+
+typedef struct {
+    int error; /* 0, or the negative error the task ended with */
+    uint16_t node;
+    uint32_t run_us;
+    uint8_t nvalues; /* 0 or 1 */
+    velum_value value;
+    char text[128]; /* of an error, terminated */
+} velum_outcome;
+
+/* Calls a built-in ("add") on the least busy node. timeout_ms 0: none. ARGUMENT, FULL, NOMEM. */
+int velum_spawn(velum *v, const char *name, const velum_value *args, size_t nargs,
+                uint32_t timeout_ms, velum_ticket *out);
+/* Calls an exported function of a module on the least busy node. The bytes are copied; arguments
+ * are checked against the signature: MODULE_..., NO_EXPORT, SIGNATURE. */
+int velum_spawn_wasm(velum *v, const void *module, size_t size, const char *function,
+                     const velum_value *args, size_t nargs, uint32_t timeout_ms, velum_ticket *out);
+/* 1 done (outcome filled, the ticket is spent), 0 not yet, ARGUMENT for an unknown ticket. poll
+ * serves what is ready; wait serves until the task is done or `timeout_ms` has passed. */
+int velum_poll(velum *v, velum_ticket ticket, velum_outcome *out);
+int velum_wait(velum *v, velum_ticket ticket, uint32_t timeout_ms, velum_outcome *out);
+/* Calls `done` once, from inside one of the calls above, instead of poll or wait. */
+int velum_on_done(velum *v, velum_ticket ticket,
+                  void (*done)(void *user, velum_ticket ticket, const velum_outcome *outcome),
+                  void *user);
+/* Stops a task; its outcome is CANCELLED. */
+int velum_cancel(velum *v, velum_ticket ticket);
+
+/* The members that the full node knows, as JSON (see docs/protocol.md, QUERY); wait for it. The
+ * text is valid until the next call. */
+int velum_nodes(velum *v, uint32_t timeout_ms, const char **json);
+
+/* Values. */
+velum_value velum_i32(int32_t x);
+velum_value velum_i64(int64_t x);
+velum_value velum_f32(float x);
+velum_value velum_f64(double x);
+int64_t velum_as_i64(velum_value v); /* of i32 and i64 */
+double velum_as_f64(velum_value v);  /* of any */
+
+/* The short form for a program with one mesh: an instance kept by the library. velum_init(1, 8001)
+ * joins as member 1 on port 8001, found by beacon, with one worker; velum_mesh() is what the calls
+ * above take. */
+int velum_init(uint16_t id, uint16_t port);
+velum *velum_mesh(void);
+void velum_shutdown(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

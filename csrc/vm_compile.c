@@ -1,0 +1,106 @@
+/* vm_compile.c: wasm3's compiler, taught to count.
+ *
+ * Owns: the operations of ours that wasm3 compiles guests to in place of five of its own. Refuses
+ * to know: what happens when the fuel is used up (vm.c). How: this file is compiled instead of
+ * wasm3's m3_compile.c. It includes that file as it is, after naming our operations with the names
+ * that the compiler uses, so that no line of wasm3 is changed:
+ *
+ *   Call               a call spends fuel and looks at the native stack; wasm3 asks m3_Yield here
+ *   op_ContinueLoop    a jump back spends fuel, or an empty loop could never be stopped
+ *   op_ContinueLoopIf  the same
+ *   op_MemGrow         wasm3's own shrinks the memory when the new size wraps, as in
+ * memory.grow(-1) op_MemCopy, op_MemFill  spend fuel by the bytes they touch, or one call could
+ * take seconds
+ *
+ * It must be compiled like wasm3 itself (see third_party/wasm3): optimised, without strict
+ * aliasing, without sanitizers; wasm3 needs its tail calls.
+ */
+#include "m3_env.h"
+
+#include "velum_port.h"
+#include "vm_meter.h"
+
+static inline velum__meter *meter_of(M3MemoryHeader *memory) {
+    return (velum__meter *)memory->runtime->userdata;
+}
+
+static inline m3ret_t on_call(M3MemoryHeader *memory) {
+    velum__meter *meter = meter_of(memory);
+    if (UNLIKELY(velum_port_stack_address() < meter->stack_floor)) return m3Err_trapStackOverflow;
+    return velum__vm_spend(meter, 1);
+}
+
+#define m3_Yield() on_call(_mem)
+#include "m3_exec.h"
+#undef m3_Yield
+
+d_m3Op(VelumContinueLoop) {
+    void *loop = immediate(void *);
+    m3ret_t trap = velum__vm_spend(meter_of(_mem), 1);
+    return UNLIKELY(trap) ? trap : loop;
+}
+
+d_m3Op(VelumContinueLoopIf) {
+    i32 condition = (i32)_r0;
+    void *loop = immediate(void *);
+    if (condition) {
+        m3ret_t trap = velum__vm_spend(meter_of(_mem), 1);
+        return UNLIKELY(trap) ? trap : loop;
+    }
+    nextOp();
+}
+
+d_m3Op(VelumMemGrow) {
+    IM3Runtime runtime = m3MemRuntime(_mem);
+    IM3Memory memory = &runtime->memory;
+    velum__meter *meter = meter_of(_mem);
+    u32 before = memory->numPages;
+    u32 more = (u32)_r0;
+
+    _r0 = before;
+    if (more > 0) {
+        if (more > memory->maxPages - before) {
+            _r0 = -1;
+        } else {
+            m3ret_t trap = velum__vm_spend(meter, more * (d_m3MemPageSize / VELUM__BYTES_PER_FUEL));
+            if (UNLIKELY(trap)) newTrap(trap);
+            if (ResizeMemory(runtime, before + more)) _r0 = -1;
+            _mem = memory->mallocated;
+        }
+        if (_r0 == -1) meter->refused = true;
+    }
+    nextOp();
+}
+
+d_m3Op(VelumMemCopy) {
+    u32 size = (u32)_r0;
+    u64 source = slot(u32);
+    u64 target = slot(u32);
+    if (target + size > _mem->length || source + size > _mem->length) {
+        newTrap(m3Err_trapOutOfBoundsMemoryAccess);
+    }
+    m3ret_t trap = velum__vm_spend(meter_of(_mem), size / VELUM__BYTES_PER_FUEL);
+    if (UNLIKELY(trap)) newTrap(trap);
+    u8 *bytes = m3MemData(_mem);
+    memmove(bytes + target, bytes + source, size);
+    nextOp();
+}
+
+d_m3Op(VelumMemFill) {
+    u32 size = (u32)_r0;
+    u32 byte = slot(u32);
+    u64 target = slot(u32);
+    if (target + size > _mem->length) newTrap(m3Err_trapOutOfBoundsMemoryAccess);
+    m3ret_t trap = velum__vm_spend(meter_of(_mem), size / VELUM__BYTES_PER_FUEL);
+    if (UNLIKELY(trap)) newTrap(trap);
+    u8 *bytes = m3MemData(_mem);
+    memset(bytes + target, (u8)byte, size);
+    nextOp();
+}
+
+#define op_ContinueLoop   op_VelumContinueLoop
+#define op_ContinueLoopIf op_VelumContinueLoopIf
+#define op_MemGrow        op_VelumMemGrow
+#define op_MemCopy        op_VelumMemCopy
+#define op_MemFill        op_VelumMemFill
+#include "m3_compile.c"

@@ -1,0 +1,321 @@
+"""The Velum protocol as a `construct` description, written from docs/protocol.md.
+
+Owns: a second, independent statement of every frame and datagram, to check the C codec from the
+outside. Refuses to know: the C code, sockets, what messages are for.
+How: one construct per payload with every rule of the document as a validator. `build` makes the
+bytes of a message from its fields, `parse` reads them back or says which error a receiver finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import construct as c
+
+VERSION = 1
+HEADER_BYTES = 16
+FRAME_BYTES_MAX = 1_048_576
+HELLO_BYTES_MAX = 512
+DATAGRAM_BYTES_MAX = 1_200
+NAME_BYTES_MAX = 255
+ARGS_MAX = 32
+TEXT_BYTES_MAX = 1_024
+MODULE_BYTES_MAX = 67_108_864
+MODULE_PART_BYTES = 262_144
+UPDATES_MAX = 40
+
+NODE, LEAF, WORKER, CLIENT = 1, 2, 3, 4
+ALIVE, SUSPECT, DEAD, LEFT = 1, 2, 3, 4
+I32, I64, F32, F64 = 0x7F, 0x7E, 0x7D, 0x7C
+CANCELLED, DEADLINE = 80, 81
+
+
+class ProtocolError(Exception):
+    """What a receiver finds wrong: `name` is an error of the document's table, or MORE when the
+    bytes are a frame's beginning."""
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        super().__init__(f"{name}: {detail}" if detail else name)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Message:
+    """One frame: its name in the table of types, correlation and payload fields."""
+
+    name: str
+    correlation: int
+    fields: dict[str, Any]
+
+
+# ---- elements ----
+
+
+def _where(subcon: Any, rule: Callable[[Any], bool]) -> Any:
+    """A field whose value must satisfy a rule."""
+    return c.ExprValidator(subcon, lambda obj, _ctx: rule(obj))
+
+
+def _at_most(subcon: Any, most: int) -> Any:
+    return _where(subcon, lambda n: n <= most)
+
+
+def _text(length: Any, most: int) -> Any:
+    return c.Prefixed(_at_most(length, most), c.GreedyString("utf-8"))
+
+
+def _list(count: Any, element: Any) -> Any:
+    return c.PrefixedArray(count, element)
+
+
+_U8, _U16, _U32, _U64 = c.Int8ul, c.Int16ul, c.Int32ul, c.Int64ul
+_HASH = c.Bytes(32)
+_ID = _where(_U16, lambda id: id != 0)
+_MEMBER_ROLE = c.OneOf(_U8, [NODE, LEAF])
+_FLAG = _at_most(_U8, 1)
+
+VALUE = c.Struct(
+    "type" / c.OneOf(_U8, [I32, I64, F32, F64]),
+    "bits" / c.IfThenElse(lambda ctx: ctx.type in (I32, F32), _U32, _U64),
+)
+_VALUES = _list(_at_most(_U8, ARGS_MAX), VALUE)
+
+HEALTH = c.Struct(
+    "cpu" / _at_most(_U8, 100),
+    "slots" / _U8,
+    "cores" / _where(_U8, lambda n: n >= 1),
+    "flags" / _FLAG,
+    "queue" / _U16,
+    "running" / _U16,
+    "free_mib" / _U32,
+    "speed" / _U32,
+)
+
+RECORD = c.Struct(
+    "id" / _ID,
+    "state" / c.OneOf(_U8, [ALIVE, SUSPECT, DEAD, LEFT]),
+    "role" / _MEMBER_ROLE,
+    "incarnation" / _U64,
+    "ip" / _U32,
+    "port" / _U16,
+    "from_" / _U16,
+)
+_UPDATES = _list(_at_most(_U8, UPDATES_MAX), RECORD)
+_SYNC = c.Struct(
+    "members"
+    / _list(
+        _where(_U16, lambda n: 1 <= n <= 29_127), c.Struct("record" / RECORD, "health" / HEALTH)
+    )
+)
+
+# ---- payloads ----
+
+
+def _hello_fits(ctx: Any) -> bool:
+    is_member = ctx.role in (NODE, LEAF)
+    return bool(is_member == (ctx.id != 0) and (ctx.role != CLIENT or ctx.slots == 0))
+
+
+def _part_fits(ctx: Any) -> bool:
+    rest = int(ctx.total) - int(ctx.offset)
+    return rest > 0 and len(ctx.bytes) == min(rest, MODULE_PART_BYTES)
+
+
+def _beacon_fits(ctx: Any) -> bool:
+    return bool((ctx.role == CLIENT) == (ctx.sender == 0))
+
+
+_OFFSET = _where(_U32, lambda n: n < MODULE_BYTES_MAX and n % MODULE_PART_BYTES == 0)
+_NAME = _text(_U8, NAME_BYTES_MAX)
+_TEXT = _text(_U16, TEXT_BYTES_MAX)
+
+# name -> (type, largest payload, layout); the document's table of types.
+FRAMES: dict[str, tuple[int, int, Any]] = {
+    "HELLO": (
+        0x01,
+        HELLO_BYTES_MAX,
+        c.Struct(
+            "role" / c.OneOf(_U8, [NODE, LEAF, WORKER, CLIENT]),
+            "slots" / _U8,
+            "id" / _U16,
+            "features" / _U32,
+            "incarnation" / _U64,
+            "ip" / _U32,
+            "port" / _U16,
+            "version" / _text(_U8, 64),
+            "key" / c.Prefixed(_at_most(_U16, 256), c.GreedyBytes),
+            c.Check(_hello_fits),
+        ),
+    ),
+    "BYE": (0x02, 1028, c.Struct("code" / _U16, "text" / _TEXT)),
+    "PING": (0x03, 0, c.Struct()),
+    "PONG": (0x04, 0, c.Struct()),
+    "CALL": (
+        0x10,
+        1024,
+        c.Struct("flags" / _FLAG, "timeout_ms" / _U32, "name" / _NAME, "args" / _VALUES),
+    ),
+    "TASK": (
+        0x11,
+        1024,
+        c.Struct(
+            "flags" / _FLAG,
+            "timeout_ms" / _U32,
+            "fuel" / _U64,
+            "pages" / _U32,
+            "hash" / _HASH,
+            "name" / _NAME,
+            "args" / _VALUES,
+        ),
+    ),
+    "RESULT": (
+        0x12,
+        1024,
+        c.Struct("node" / _U16, "run_us" / _U32, "health" / HEALTH, "values_" / _VALUES),
+    ),
+    "ERROR": (
+        0x13,
+        1040,
+        c.Struct(
+            "code" / _where(_U16, lambda code: code != 0),
+            "node" / _U16,
+            "deaths" / _U8,
+            "text" / _TEXT,
+        ),
+    ),
+    "PROGRESS": (0x14, 16, c.Struct("done" / _U64, "total" / _U64)),
+    "CANCEL": (0x15, 2, c.Struct("code" / c.OneOf(_U16, [CANCELLED, DEADLINE]))),
+    "MODULE_WANT": (0x16, 36, c.Struct("hash" / _HASH, "offset" / _OFFSET)),
+    "MODULE": (
+        0x17,
+        262_184,
+        c.Struct(
+            "hash" / _HASH,
+            "total" / _at_most(_U32, MODULE_BYTES_MAX),
+            "offset" / _OFFSET,
+            "bytes" / c.GreedyBytes,
+            c.Check(_part_fits),
+        ),
+    ),
+    "SYNC": (0x20, FRAME_BYTES_MAX, _SYNC),
+    "SYNC_REPLY": (0x21, FRAME_BYTES_MAX, _SYNC),
+    "HEALTH": (0x22, 16, HEALTH),
+    "QUERY": (0x28, 256, c.Struct("topic" / _NAME)),
+    "ANSWER": (0x29, FRAME_BYTES_MAX, c.Struct("json" / c.GreedyBytes)),
+    "PROBE": (
+        0x30,
+        DATAGRAM_BYTES_MAX,
+        c.Struct(
+            "sender" / _ID,
+            "target" / _ID,
+            "suspected" / _U64,
+            "health" / HEALTH,
+            "updates" / _UPDATES,
+        ),
+    ),
+    "ACK": (
+        0x31,
+        DATAGRAM_BYTES_MAX,
+        c.Struct(
+            "sender" / _ID,
+            "target" / _ID,
+            "incarnation" / _U64,
+            "health" / HEALTH,
+            "updates" / _UPDATES,
+        ),
+    ),
+    "PROBE_REQUEST": (
+        0x32,
+        DATAGRAM_BYTES_MAX,
+        c.Struct("sender" / _ID, "target" / _ID, "ip" / _U32, "port" / _U16, "updates" / _UPDATES),
+    ),
+    "NACK": (0x33, DATAGRAM_BYTES_MAX, c.Struct("sender" / _ID, "target" / _ID)),
+    "GOSSIP": (0x34, DATAGRAM_BYTES_MAX, c.Struct("sender" / _ID, "updates" / _UPDATES)),
+    "BEACON": (
+        0x35,
+        64,
+        c.Struct(
+            "sender" / _U16,
+            "role" / c.OneOf(_U8, [NODE, LEAF, CLIENT]),
+            "flags" / _FLAG,
+            "ip" / _U32,
+            "port" / _U16,
+            "incarnation" / _U64,
+            c.Check(_beacon_fits),
+        ),
+    ),
+}
+_NAME_OF_TYPE = {code: name for name, (code, _, _) in FRAMES.items()}
+_HEADER = c.Struct(
+    "magic" / c.Const(b"VL"),
+    "version" / c.Const(VERSION, _U8),
+    "type" / _U8,
+    "length" / _U32,
+    "correlation" / _U64,
+)
+
+# ---- whole frames ----
+
+
+def is_datagram(name: str) -> bool:
+    """Whether a type travels in datagrams."""
+    return FRAMES[name][0] >= 0x30
+
+
+def raw(type_code: int, payload: bytes, correlation: int = 0) -> bytes:
+    """A frame with any type and payload, right or wrong."""
+    fields = {"type": type_code, "length": len(payload), "correlation": correlation}
+    return bytes(_HEADER.build(fields)) + payload
+
+
+def build(name: str, correlation: int = 0, /, **fields: Any) -> bytes:
+    """The frame of a message. construct.ConstructError for fields that break a rule."""
+    type_code, limit, layout = FRAMES[name]
+    payload = layout.build(fields)
+    if len(payload) > limit:
+        raise ProtocolError("FRAME_LENGTH", f"{name} of {len(payload)} bytes")
+    return raw(type_code, payload, correlation)
+
+
+def _check_header(frame: bytes) -> None:
+    """Finds the first thing wrong with a header, as early as it can be seen."""
+    if not b"VL".startswith(frame[:2]):
+        raise ProtocolError("MAGIC")
+    if len(frame) > 2 and frame[2] != VERSION:
+        raise ProtocolError("WIRE_VERSION")
+    if len(frame) > 3 and frame[3] not in _NAME_OF_TYPE:
+        raise ProtocolError("FRAME_TYPE")
+    if len(frame) >= 8:
+        limit = FRAMES[_NAME_OF_TYPE[frame[3]]][1]
+        if int.from_bytes(frame[4:8], "little") > limit:
+            raise ProtocolError("FRAME_LENGTH")
+    if len(frame) < HEADER_BYTES:
+        raise ProtocolError("MORE")
+
+
+def parse(frame: bytes) -> Message:
+    """Reads one whole frame or datagram; a ProtocolError says what is wrong with it."""
+    _check_header(frame)
+    header = _HEADER.parse(frame[:HEADER_BYTES])
+    name = _NAME_OF_TYPE[header.type]
+    payload = frame[HEADER_BYTES:]
+    if len(payload) < header.length and not is_datagram(name):
+        raise ProtocolError("MORE")
+    if len(payload) != header.length:
+        raise ProtocolError("PAYLOAD", "other than the length says")
+    try:
+        fields = c.Struct("fields" / FRAMES[name][2], c.Terminated).parse(payload).fields
+    except (c.ConstructError, UnicodeDecodeError) as error:
+        raise ProtocolError("PAYLOAD", str(error)) from error
+    return Message(name, header.correlation, _plain(fields))
+
+
+def _plain(value: Any) -> Any:
+    """Containers as dicts and lists, without construct's bookkeeping."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if not key.startswith("_io")}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
