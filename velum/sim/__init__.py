@@ -1,0 +1,1 @@
+"""Simulation: the policies of real nodes over a network made of a seed."""
