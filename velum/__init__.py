@@ -1,0 +1,118 @@
+"""Velum: one leaderless computer out of any set of machines.
+
+    import velum
+
+    velum.init(1, 8001)                                  # start a node in this process ...
+    velum.spawn("add", 10, 20).result()                  # ... 30, from the least busy node
+    velum.spawn_wasm("sum.wasm", "sum", 10, 20, 30).result()
+
+or, without being a member, `with velum.connect() as mesh: mesh.spawn("add", 10, 20)`. The parts are
+imported when they are first used, so that a short command starts fast.
+"""
+
+# ruff: noqa: F401  (names for type checkers; at run time __getattr__ finds them)
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from velum.api import ModuleLike, NodeInfo, Number, TaskFuture
+    from velum.client import Client, connect
+    from velum.errors import (
+        CallerError,
+        ClusterFull,
+        GuestTrap,
+        JoinRefused,
+        PeerLost,
+        TaskStopped,
+        VelumError,
+    )
+    from velum.executor import MeshExecutor, WasmFunction
+    from velum.node import Node
+
+_WHERE = {
+    "CallerError": "errors",
+    "Client": "client",
+    "ClusterFull": "errors",
+    "GuestTrap": "errors",
+    "JoinRefused": "errors",
+    "MeshExecutor": "executor",
+    "Node": "node",
+    "NodeInfo": "api",
+    "PeerLost": "errors",
+    "TaskFuture": "api",
+    "TaskStopped": "errors",
+    "VelumError": "errors",
+    "WasmFunction": "executor",
+    "connect": "client",
+}
+
+__all__ = ["init", "shutdown", "spawn", "spawn_wasm", *_WHERE]
+
+_lock = threading.Lock()
+_node: Node | None = None
+
+
+def init(id: int, port: int | None = None, **options: Any) -> Node:
+    """Starts this process's node, which `spawn` and `spawn_wasm` use; options as for `Node`.
+
+    Raises VelumError ARGUMENT when there is one already.
+    """
+    from velum.errors import code_of, error_from
+    from velum.node import Node
+
+    global _node
+    with _lock:
+        if _node is not None and not _node.stopped:
+            raise error_from(
+                code_of("ARGUMENT"),
+                f"velum.init was called before: node {_node.id} runs in this process; "
+                "call velum.shutdown() first",
+            )
+        _node = Node(id, port, **options)
+        atexit.register(shutdown)
+        return _node
+
+
+def shutdown() -> None:
+    """Stops the node that `init` started; does nothing when there is none."""
+    global _node
+    with _lock:
+        node, _node = _node, None
+    if node is not None:
+        node.close()
+
+
+def _default() -> Node:
+    if _node is None:
+        from velum.errors import code_of, error_from
+
+        raise error_from(
+            code_of("ARGUMENT"),
+            "no node in this process: call velum.init(id) first, or use velum.connect()",
+        )
+    return _node
+
+
+def spawn(name: str, *args: Number, **options: Any) -> TaskFuture:
+    """Calls a built-in on the least busy node; see `Mesh.spawn`."""
+    return _default().spawn(name, *args, **options)
+
+
+def spawn_wasm(module: ModuleLike, func: str, *args: Number, **options: Any) -> TaskFuture:
+    """Calls a WebAssembly function on the least busy node; see `Mesh.spawn_wasm`."""
+    return _default().spawn_wasm(module, func, *args, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("velum")
+    if name in _WHERE:
+        from importlib import import_module
+
+        return getattr(import_module(f"velum.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'velum' has no attribute {name!r}")

@@ -1,0 +1,599 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The binding: the C core's hub, codec and validator as Python objects.
+
+Owns the translation between C structs and plain Python tuples and numbers, in both directions.
+Refuses to know members, schedulers and tasks. Works by one `Hub` a thread: `poll` sleeps without
+the interpreter lock and returns what happened as tuples whose first item is a kind (OPENED,
+CLOSED, ...); nothing in C calls back into Python. The types of every tuple are in `_core.pyi`.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from velum cimport _core_c as c
+
+OPENED = 1
+CLOSED = 2
+FRAME = 3
+DATAGRAM = 4
+MODULE = 5
+WAKE = 6
+RESULTS = 7
+
+C_VERSION = (<bytes>c.VELUM_VERSION).decode()
+WIRE_VERSION = <int>c.VELUM_WIRE_VERSION
+MODULE_BYTES_MAX = <int>c.VELUM_MODULE_BYTES_MAX
+GUEST_PAGES_MAX = <int>c.VELUM_GUEST_PAGES_MAX
+NAME_BYTES_MAX = <int>c.VELUM_NAME_BYTES_MAX
+ARGS_MAX = <int>c.VELUM_ARGS_MAX
+
+cdef enum:
+    EVENTS = 1024
+
+
+class CoreError(Exception):
+    """A negative `velum_err` of the C core. Attributes: `code` (positive number)."""
+
+    def __init__(self, int err, str detail=""):
+        self.code = -err
+        text = c.velum_strerror(err).decode()
+        super().__init__(f"{text}: {detail}" if detail else text)
+
+
+def error_table():
+    """Every error of the core: {code (positive): (NAME, text)}."""
+    table = {}
+    for code in range(1, 256):
+        name = c.velum_errname(-code).decode()
+        if name != "UNKNOWN":
+            table[code] = (name, c.velum_strerror(-code).decode())
+    return table
+
+
+def builtin_names():
+    """The names of the functions that every node has."""
+    names = []
+    cdef size_t index = 0
+    while c.velum_builtin_name(index) != NULL:
+        names.append(c.velum_builtin_name(index).decode())
+        index += 1
+    return names
+
+
+include "_core_values.pxi"
+
+# ---- plain tuples of the wire's structs ----
+
+cdef object text_out(c.velum_text t):
+    return (<bytes>t.data[:t.size]).decode(errors="replace") if t.size else ""
+
+
+cdef tuple addr_out(c.velum_addr a):
+    return (a.ip, a.port)
+
+
+cdef c.velum_addr addr_in(object a) except *:
+    cdef c.velum_addr out
+    out.ip = <uint32_t>a[0]
+    out.port = <uint16_t>a[1]
+    return out
+
+
+cdef tuple health_out(const c.velum_health *h):
+    return (h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed)
+
+
+cdef int health_in(object t, c.velum_health *h) except -1:
+    h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed = t
+    return 0
+
+
+cdef tuple member_out(const c.velum_member *m):
+    return (m.id, m.state, m.role, m.incarnation, (m.addr.ip, m.addr.port), m.accuser)
+
+
+cdef int member_in(object t, c.velum_member *m) except -1:
+    m.id, m.state, m.role, m.incarnation, addr, m.accuser = t
+    m.addr = addr_in(addr)
+    return 0
+
+
+cdef tuple datagram_out(const c.velum_datagram *d):
+    cdef int i
+    return (d.type, d.sequence, d.sender, d.target, d.incarnation, addr_out(d.addr), d.role,
+            d.flags, health_out(&d.health),
+            tuple([member_out(&d.updates[i]) for i in range(d.nupdates)]))
+
+
+cdef int datagram_in(object t, c.velum_datagram *d) except -1:
+    d.type, d.sequence, d.sender, d.target, d.incarnation, addr, d.role, d.flags, health, ups = t
+    d.addr = addr_in(addr)
+    memset(&d.health, 0, sizeof(d.health))
+    if health is not None:
+        health_in(health, &d.health)
+    if len(ups) > c.VELUM_UPDATES_MAX:
+        raise CoreError(c.VELUM_E_ARGUMENT, "too many updates for one datagram")
+    cdef int i = 0
+    for update in ups:
+        member_in(update, &d.updates[i])
+        i += 1
+    d.nupdates = <uint8_t>i
+    return 0
+
+
+def encode_datagram(object datagram):
+    """The bytes of a datagram tuple, for tests of the wire."""
+    cdef c.velum_datagram d
+    cdef uint8_t buf[2048]
+    datagram_in(datagram, &d)
+    cdef int n = c.velum_wire_put_datagram(buf, sizeof(buf), &d)
+    if n < 0:
+        raise CoreError(n)
+    return PyBytes_FromStringAndSize(<char *>buf, n)
+
+
+def decode_datagram(bytes data):
+    """The tuple of a datagram's bytes. CoreError for anything malformed."""
+    cdef c.velum_datagram d
+    cdef int n = c.velum_wire_get_datagram(<const uint8_t *>PyBytes_AS_STRING(data), len(data), &d)
+    if n <= 0:
+        raise CoreError(n if n < 0 else c.VELUM_E_PAYLOAD)
+    return datagram_out(&d)
+
+
+# ---- the hub ----
+
+cdef class Hub:
+    """A node's connections; see `csrc/hub.h`. Everything but `wake` belongs to one thread."""
+    cdef c.velum_hub *hub
+    cdef c.velum_event *events
+
+    def __cinit__(self, *, uint16_t links_max=256, size_t module_bytes=c.VELUM_MODULE_CACHE_BYTES,
+                  bint answer_calls=True):
+        cdef c.velum_hub_config config
+        config.links_max = links_max
+        config.module_bytes = module_bytes
+        config.answer_calls = answer_calls
+        self.events = <c.velum_event *>malloc(EVENTS * sizeof(c.velum_event))
+        if self.events == NULL:
+            raise MemoryError()
+        cdef int err = c.velum_hub_open(&self.hub, &config)
+        if err < 0:
+            raise CoreError(err)
+
+    def __dealloc__(self):
+        self.close()
+        free(self.events)
+
+    def close(self):
+        """Closes every link and socket; the hub answers CLOSED to all else afterwards."""
+        if self.hub != NULL:
+            c.velum_hub_close(self.hub)
+            self.hub = NULL
+
+    cdef int check(self) except -1:
+        if self.hub == NULL:
+            raise CoreError(c.VELUM_E_CLOSED, "this hub was closed")
+        return 0
+
+    def identity(self, *, int role, int slots=0, int id=0, uint64_t incarnation=0,
+                 object address=(0, 0), bytes version=b""):
+        """What this side's HELLO says."""
+        cdef c.velum_hello hello
+        self.check()
+        memset(&hello, 0, sizeof(hello))
+        hello.role, hello.slots, hello.id = role, slots, id
+        hello.incarnation = incarnation
+        hello.addr = addr_in(address)
+        hello.version.data = PyBytes_AS_STRING(version)
+        hello.version.size = <uint16_t>len(version)
+        cdef int err = c.velum_hub_identity(self.hub, &hello)
+        if err < 0:
+            raise CoreError(err)
+
+    def health(self, object health):
+        """What answers made in C report of this node's load."""
+        cdef c.velum_health h
+        self.check()
+        health_in(health, &h)
+        cdef int err = c.velum_hub_health(self.hub, &h)
+        if err < 0:
+            raise CoreError(err)
+
+    def listen(self, object address):
+        """Listens; returns (ip, bound port). CoreError ADDRESS_IN_USE, UNREACHABLE, SYSTEM."""
+        self.check()
+        cdef c.velum_addr a = addr_in(address)
+        cdef int err = c.velum_hub_listen(self.hub, &a)
+        if err < 0:
+            raise CoreError(err)
+        return addr_out(a)
+
+    def dial(self, object address, uint64_t token=0):
+        """Starts a connection; its handle. Ends in an OPENED or CLOSED event with the token."""
+        self.check()
+        cdef c.velum_addr a = addr_in(address)
+        cdef c.velum_handle handle = 0
+        cdef int err = c.velum_hub_dial(self.hub, &a, token, &handle)
+        if err < 0:
+            raise CoreError(err)
+        return handle
+
+    def adopt(self, int fd, uint64_t token=0):
+        """Takes over a connected stream socket (the hub closes it); its handle."""
+        self.check()
+        cdef c.velum_handle handle = 0
+        cdef int err = c.velum_hub_adopt(self.hub, fd, token, &handle)
+        if err < 0:
+            raise CoreError(err)
+        return handle
+
+    def accept(self, c.velum_handle handle):
+        """Lets an accepted link in; False when it is gone already."""
+        self.check()
+        return c.velum_hub_accept(self.hub, handle) == 0
+
+    def drop(self, c.velum_handle handle, int code=0, str text=""):
+        """Says BYE and closes; no CLOSED event follows."""
+        self.check()
+        cdef bytes raw = text.encode()
+        c.velum_hub_drop(self.hub, handle, <uint16_t>code, raw)
+
+    def udp(self, object address, bint shared=False):
+        """Opens a datagram socket: (index, (ip, bound port))."""
+        self.check()
+        cdef c.velum_addr a = addr_in(address)
+        cdef uint8_t index = 0
+        cdef int err = c.velum_hub_udp(self.hub, &a, shared, &index)
+        if err < 0:
+            raise CoreError(err)
+        return (index, addr_out(a))
+
+    def udp_send(self, uint8_t index, object address, object datagram):
+        """Sends one datagram tuple; False when it could not leave now (it is lost)."""
+        cdef c.velum_datagram d
+        self.check()
+        datagram_in(datagram, &d)
+        cdef c.velum_addr a = addr_in(address)
+        return c.velum_hub_udp_send(self.hub, index, &a, &d) >= 0
+
+    cdef bint send_payload(self, c.velum_handle handle, uint8_t type, uint64_t correlation,
+                           const char *payload, size_t n):
+        cdef uint8_t *room = c.velum_hub_reserve(self.hub, handle, c.VELUM_HEADER_BYTES + n)
+        if room == NULL:
+            return False
+        c.velum_wire_put_header(room, type, <uint32_t>n, correlation)
+        if n > 0:
+            memcpy(room + c.VELUM_HEADER_BYTES, payload, n)
+        c.velum_hub_commit(self.hub, handle, c.VELUM_HEADER_BYTES + n)
+        return True
+
+    def send(self, c.velum_handle handle, uint8_t type, uint64_t correlation, bytes payload):
+        """Queues one frame; False when the link is gone or its queue is full."""
+        self.check()
+        if len(payload) > c.velum_wire_limit(type):
+            raise CoreError(c.VELUM_E_FRAME_LENGTH, c.velum_wire_name(type).decode())
+        return self.send_payload(handle, type, correlation, PyBytes_AS_STRING(payload),
+                                 len(payload))
+
+    def send_tasks(self, c.velum_handle handle, list tasks):
+        """Queues (type, correlation, payload) frames in order; how many were taken."""
+        self.check()
+        cdef int done = 0
+        cdef bytes payload
+        for task in tasks:
+            payload = <bytes>task[2]
+            if not self.send_payload(handle, task[0], task[1], PyBytes_AS_STRING(payload),
+                                     PyBytes_GET_SIZE(payload)):
+                break
+            done += 1
+        return done
+
+    def send_result(self, c.velum_handle handle, uint64_t correlation, int node,
+                    bytes payload, object health):
+        """Passes a RESULT's payload on as this node's: with its id and health."""
+        cdef c.velum_result m
+        cdef uint8_t frame[2048]
+        self.check()
+        cdef int n = c.velum_wire_get_result(<const uint8_t *>PyBytes_AS_STRING(payload),
+                                             len(payload), &m)
+        if n < 0:
+            raise CoreError(n)
+        m.node = <uint16_t>node
+        health_in(health, &m.health)
+        n = c.velum_wire_put_result(frame, sizeof(frame), correlation, &m)
+        return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
+
+    def send_value(self, c.velum_handle handle, uint64_t correlation, int node, object value,
+                   object health):
+        """Answers a task with a number made here (int as i64, float as f64, None for none)."""
+        cdef c.velum_result m
+        cdef uint8_t frame[2048]
+        self.check()
+        memset(&m, 0, sizeof(m))
+        m.node = <uint16_t>node
+        health_in(health, &m.health)
+        if value is not None:
+            value_in(value, 0, &m.values[0])
+            m.nvalues = 1
+        cdef int n = c.velum_wire_put_result(frame, sizeof(frame), correlation, &m)
+        return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
+
+    def send_error(self, c.velum_handle handle, uint64_t correlation, int code, int node,
+                   int deaths=0, str text=""):
+        """Answers a task with an error (positive code)."""
+        cdef c.velum_error m
+        cdef uint8_t frame[2048]
+        self.check()
+        cdef bytes raw = text.encode()
+        while len(raw) > c.VELUM_TEXT_BYTES_MAX:
+            text = text[:len(text) * 3 // 4]
+            raw = text.encode()
+        m.code = <uint16_t>code
+        m.node = <uint16_t>node
+        m.deaths = <uint8_t>min(deaths, 255)
+        m.text.data = PyBytes_AS_STRING(raw)
+        m.text.size = <uint16_t>len(raw)
+        cdef int n = c.velum_wire_put_error(frame, sizeof(frame), correlation, &m)
+        return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
+
+    def send_cancel(self, c.velum_handle handle, uint64_t correlation, int code):
+        """Asks the other side to end a task with this error (positive code)."""
+        cdef uint8_t frame[64]
+        self.check()
+        cdef int n = c.velum_wire_put_cancel(frame, sizeof(frame), correlation, <uint16_t>code)
+        return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
+
+    def send_query(self, c.velum_handle handle, uint64_t correlation, str topic):
+        """Asks for "nodes" or "status"; an ANSWER frame follows."""
+        cdef uint8_t frame[512]
+        cdef bytes raw = topic.encode()
+        cdef c.velum_text t
+        self.check()
+        t.data = PyBytes_AS_STRING(raw)
+        t.size = <uint16_t>len(raw)
+        cdef int n = c.velum_wire_put_query(frame, sizeof(frame), correlation, t)
+        return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
+
+    def send_sync(self, c.velum_handle handle, uint64_t correlation, bint reply, object records):
+        """Sends the full state: an iterable of (member tuple, health tuple), this node first."""
+        self.check()
+        records = list(records)
+        cdef size_t count = len(records), i = 0
+        cdef c.velum_member *members
+        cdef c.velum_health *healths
+        cdef size_t size = c.VELUM_HEADER_BYTES + 2 + count * (
+            c.VELUM_MEMBER_BYTES + c.VELUM_HEALTH_BYTES)
+        cdef uint8_t type = c.VELUM_F_SYNC_REPLY if reply else c.VELUM_F_SYNC
+        members = <c.velum_member *>malloc((count + 1) * sizeof(c.velum_member))
+        healths = <c.velum_health *>malloc((count + 1) * sizeof(c.velum_health))
+        cdef uint8_t *frame = <uint8_t *>malloc(size)
+        cdef int n
+        try:
+            if members == NULL or healths == NULL or frame == NULL:
+                raise MemoryError()
+            for member, health in records:
+                member_in(member, &members[i])
+                health_in(health, &healths[i])
+                i += 1
+            n = c.velum_wire_put_sync(frame, size, type, correlation, members, healths, count)
+            return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
+        finally:
+            free(members)
+            free(healths)
+            free(frame)
+
+    def flush(self):
+        """Pushes every queue to its socket as far as it goes."""
+        self.check()
+        c.velum_hub_flush(self.hub)
+
+    def unsent(self, c.velum_handle handle):
+        """Bytes that wait in a link's queue; 0 for a link that is gone."""
+        self.check()
+        return c.velum_hub_unsent(self.hub, handle)
+
+    def wake(self):
+        """Makes a sleeping poll return. Any thread."""
+        if self.hub != NULL:
+            c.velum_hub_wake(self.hub)
+
+    # modules
+
+    def module_add(self, bytes module):
+        """Keeps a module; its hash. CoreError TOO_LARGE, FULL, NOMEM, ARGUMENT."""
+        cdef uint8_t out[32]
+        self.check()
+        cdef int err = c.velum_modules_add(c.velum_hub_modules(self.hub), PyBytes_AS_STRING(module),
+                                           len(module), out)
+        if err < 0:
+            raise CoreError(err)
+        return PyBytes_FromStringAndSize(<char *>out, 32)
+
+    def module_pin(self, bytes hash):
+        """Holds a module in memory; False when it is not here."""
+        self.check()
+        return c.velum_modules_pin(c.velum_hub_modules(self.hub),
+                                   <const uint8_t *>PyBytes_AS_STRING(hash)) == 0
+
+    def module_unpin(self, bytes hash):
+        """Ends one pin."""
+        self.check()
+        c.velum_modules_unpin(c.velum_hub_modules(self.hub),
+                              <const uint8_t *>PyBytes_AS_STRING(hash))
+
+    def module_fetch(self, c.velum_handle handle, bytes hash):
+        """Pulls a module from a peer; ends in a MODULE event."""
+        self.check()
+        cdef int err = c.velum_hub_fetch(self.hub, handle,
+                                         <const uint8_t *>PyBytes_AS_STRING(hash))
+        if err < 0:
+            raise CoreError(err)
+
+    def module_usage(self):
+        """(count, bytes) of the module cache."""
+        self.check()
+        return (c.velum_modules_count(c.velum_hub_modules(self.hub)),
+                c.velum_modules_bytes(c.velum_hub_modules(self.hub)))
+
+    def stats(self):
+        """Counters since the start."""
+        cdef c.velum_hub_stats s
+        self.check()
+        c.velum_hub_get_stats(self.hub, &s)
+        return s
+
+    # events
+
+    def poll(self, int64_t timeout_us):
+        """Sleeps until something happens or the time has passed (negative: no limit); the events.
+
+        RESULTs come grouped, one event a link: (RESULTS, link, [(correlation, node, run_us, value,
+        payload), ...], last health). A frame that does not decode closes its link.
+        """
+        self.check()
+        cdef int n, i
+        with nogil:
+            n = c.velum_hub_poll(self.hub, timeout_us, self.events, EVENTS)
+        if n < 0:
+            raise CoreError(n)
+        out = []
+        cdef c.velum_event *e
+        cdef c.velum_result result
+        cdef c.velum_handle results_link = 0
+        cdef list results = None
+        for i in range(n):
+            e = &self.events[i]
+            if e.kind == c.VELUM_EV_FRAME and e.u.frame.header.type == c.VELUM_F_RESULT:
+                if c.velum_wire_get_result(e.u.frame.payload, e.u.frame.header.length,
+                                           &result) < 0:
+                    self.refuse(e, out)
+                    continue
+                if results is None or e.link != results_link:
+                    results = []
+                    results_link = e.link
+                    out.append([RESULTS, e.link, results, None])
+                results.append((
+                    e.u.frame.header.correlation, result.node, result.run_us,
+                    value_out(&result.values[0]) if result.nvalues else None,
+                    PyBytes_FromStringAndSize(<const char *>e.u.frame.payload,
+                                              e.u.frame.header.length)))
+                if len(results) == 1 or i + 1 == n or self.events[i + 1].link != e.link:
+                    (<list>out[len(out) - 1])[3] = health_out(&result.health)
+                continue
+            results = None
+            self.event_out(e, out)
+        return out
+
+    cdef int refuse(self, c.velum_event *e, list out) except -1:
+        cdef uint8_t type = e.u.frame.header.type
+        text = f"malformed {c.velum_wire_name(type).decode()}"
+        c.velum_hub_drop(self.hub, e.link, -<int>c.VELUM_E_PAYLOAD, text.encode())
+        out.append((CLOSED, e.link, 0, -<int>c.VELUM_E_PAYLOAD, True, 0, text))
+        return 0
+
+    cdef int event_out(self, c.velum_event *e, list out) except -1:
+        cdef c.velum_hello *h
+        if e.kind == c.VELUM_EV_FRAME:
+            decoded = self.frame_out(e)
+            if decoded is None:
+                self.refuse(e, out)
+            else:
+                out.append((FRAME, e.link, e.u.frame.header.type,
+                            e.u.frame.header.correlation, decoded))
+        elif e.kind == c.VELUM_EV_DATAGRAM:
+            out.append((DATAGRAM, e.u.datagram.socket, addr_out(e.u.datagram.sender),
+                        datagram_out(e.u.datagram.message)))
+        elif e.kind == c.VELUM_EV_OPENED:
+            h = &e.u.opened.hello
+            out.append((OPENED, e.link, e.token, h.role, h.id, h.slots, h.incarnation,
+                        addr_out(h.addr), text_out(h.version), addr_out(e.u.opened.peer)))
+        elif e.kind == c.VELUM_EV_CLOSED:
+            out.append((CLOSED, e.link, e.token, -e.u.closed.error, bool(e.u.closed.was_open),
+                        e.u.closed.id,
+                        "" if e.u.closed.text == NULL else
+                        e.u.closed.text.decode(errors="replace")))
+        elif e.kind == c.VELUM_EV_MODULE:
+            out.append((MODULE, PyBytes_FromStringAndSize(<char *>e.u.module.hash, 32),
+                        -e.u.module.error))
+        elif e.kind == c.VELUM_EV_WAKE:
+            out.append((WAKE,))
+        return 0
+
+    cdef object frame_out(self, c.velum_event *e):
+        """A frame's payload as Python values; None when it is malformed."""
+        cdef uint8_t type = e.u.frame.header.type
+        cdef const uint8_t *p = e.u.frame.payload
+        cdef size_t n = e.u.frame.header.length
+        if type == c.VELUM_F_ERROR:
+            return error_out(p, n)
+        if type == c.VELUM_F_CALL or type == c.VELUM_F_TASK:
+            return work_out(type, p, n)
+        if type == c.VELUM_F_CANCEL or type == c.VELUM_F_PROGRESS:
+            return steer_out(type, p, n)
+        if type == c.VELUM_F_SYNC or type == c.VELUM_F_SYNC_REPLY:
+            return sync_out(p, n)
+        if type == c.VELUM_F_HEALTH:
+            return health_frame_out(p, n)
+        if type == c.VELUM_F_QUERY:
+            return query_out(p, n)
+        if type == c.VELUM_F_ANSWER:
+            return PyBytes_FromStringAndSize(<const char *>p, n)
+        return None
+
+
+cdef object error_out(const uint8_t *p, size_t n):
+    cdef c.velum_error m
+    if c.velum_wire_get_error(p, n, &m) < 0:
+        return None
+    return (m.code, m.node, m.deaths, text_out(m.text))
+
+
+cdef object work_out(uint8_t type, const uint8_t *p, size_t n):
+    cdef c.velum_call call
+    cdef c.velum_task task
+    payload = PyBytes_FromStringAndSize(<const char *>p, n)
+    if type == c.VELUM_F_CALL:
+        if c.velum_wire_get_call(p, n, &call) < 0:
+            return None
+        return (call.flags, call.timeout_ms, None, payload)
+    if c.velum_wire_get_task(p, n, &task) < 0:
+        return None
+    return (task.flags, task.timeout_ms,
+            PyBytes_FromStringAndSize(<const char *>task.hash, 32), payload)
+
+
+cdef object steer_out(uint8_t type, const uint8_t *p, size_t n):
+    cdef uint16_t code
+    cdef c.velum_progress progress
+    if type == c.VELUM_F_CANCEL:
+        return None if c.velum_wire_get_cancel(p, n, &code) < 0 else code
+    if c.velum_wire_get_progress(p, n, &progress) < 0:
+        return None
+    return (progress.done, progress.total)
+
+
+cdef object sync_out(const uint8_t *p, size_t n):
+    cdef size_t count, i
+    cdef c.velum_member m
+    cdef c.velum_health h
+    if c.velum_wire_get_sync(p, n, &count) < 0:
+        return None
+    records = []
+    for i in range(count):
+        if c.velum_wire_get_sync_at(p, n, i, &m, &h) < 0:
+            return None
+        records.append((member_out(&m), health_out(&h)))
+    return records
+
+
+cdef object health_frame_out(const uint8_t *p, size_t n):
+    cdef c.velum_health h
+    return None if c.velum_wire_get_health(p, n, &h) < 0 else health_out(&h)
+
+
+cdef object query_out(const uint8_t *p, size_t n):
+    cdef c.velum_text t
+    return None if c.velum_wire_get_query(p, n, &t) < 0 else text_out(t)

@@ -1,0 +1,264 @@
+"""What a caller holds: a mesh, its nodes, and the future of one task.
+
+Owns the shape that `Node` and `Client` share, so that a program, the REPL and the commands do not
+care which of the two they talk to. Refuses to know sockets and frames.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from velum import _core, wasm
+from velum.errors import VelumError, code_of, error_from
+
+Number = int | float
+ModuleLike = str | os.PathLike[str] | bytes | wasm.Module
+
+CALL_FRAME = 0x10
+TASK_FRAME = 0x11
+TIMEOUT_MS_MAX = 0xFFFFFFFF
+IN_FLIGHT_MAX = 16384  # calls that `map` keeps going at once
+
+
+_guard = threading.Lock()  # held for a few instructions: making a condition, settling without one
+
+
+class TaskFuture(Future[Any]):
+    """The future of one task: a `concurrent.futures.Future` that can also be awaited.
+
+    When it is done, `node` is the id of the node that ran it, `run_us` the microseconds inside the
+    function there, `elapsed_us` from the call to the answer.
+
+    A plain Future makes a lock and a condition at once, which costs more than a remote call does
+    here. This one makes its condition when somebody first waits on it or adds a callback; until
+    then an answer is stored under a lock that all futures share.
+    """
+
+    def __init__(self) -> None:
+        self._state = "PENDING"
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[TaskFuture], object]] = []
+        self._made: threading.Condition | None = None
+        self.node: int | None = None
+        self.run_us = 0
+        self.elapsed_us = 0
+        self._began = time.perf_counter_ns()
+        self._stop: Callable[[int], None] | None = None
+        self._number = 0
+
+    if not TYPE_CHECKING:  # to a type checker it is the attribute that Future declares
+
+        @property
+        def _condition(self):
+            if self._made is None:
+                with _guard:
+                    if self._made is None:
+                        self._made = threading.Condition()
+            return self._made
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The number, or None of a function without result. Raises the task's error;
+        concurrent.futures.TimeoutError when it is not done in `timeout` seconds."""
+        if self._state == "FINISHED" and self._exception is None:
+            return self._result
+        return super().result(timeout)
+
+    def cancel(self) -> bool:
+        """Stops the task, running or not. False when it was done already."""
+        if not super().cancel():
+            return False
+        if self._stop is not None:
+            self._stop(self._number)
+        return True
+
+    def on_cancel(self, stop: Callable[[int], None], number: int) -> None:
+        """Names what `cancel` calls beyond marking this future; it is called at once if it was."""
+        self._number = number
+        self._stop = stop
+        if self._state.startswith("CANCELLED"):
+            stop(number)
+
+    def settle(self, node: int, run_us: int, value: Number | None) -> None:
+        """Gives the answer; an answer to a cancelled task is dropped."""
+        self.node = node or None
+        self.run_us = run_us
+        self._end(value, None)
+
+    def fail(self, error: VelumError) -> None:
+        """Gives the error; an error for a cancelled task is dropped."""
+        self.node = error.node
+        self._end(None, error)
+
+    def _end(self, value: Number | None, error: VelumError | None) -> None:
+        self.elapsed_us = (time.perf_counter_ns() - self._began) // 1000
+        with _guard:
+            if self._made is None:
+                self._result, self._exception = value, error
+                self._state = "FINISHED"
+                return
+        try:
+            if error is None:
+                self.set_result(value)
+            else:
+                self.set_exception(error)
+        except InvalidStateError:
+            pass  # it was cancelled: nobody waits for it
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio  # here, because a short command must start fast
+
+        return asyncio.wrap_future(self).__await__()
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """One member of the mesh as this side knows it."""
+
+    id: int
+    role: str  # "node" or "leaf"
+    state: str  # "alive", "suspect", "dead" or "left"
+    address: str  # host:port
+    slots: int  # workers
+    cores: int
+    cpu: int  # percent of the machine
+    queue: int  # tasks waiting there
+    running: int  # workers busy
+    free_mib: int
+    speed: int  # thousand loop rounds a second of one worker
+    seen_ms: int  # since anything was heard of it
+    me: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Work:
+    """One task as the caller's thread hands it over: a payload ready to send, and its future."""
+
+    __slots__ = ("frame", "future", "module", "node", "payload", "timeout_ms")
+
+    frame: int  # CALL_FRAME or TASK_FRAME
+    payload: bytes
+    future: TaskFuture
+    timeout_ms: int
+    node: int | None
+    module: wasm.Module | None
+
+
+def timeout_to_ms(timeout: float | None) -> int:
+    """Seconds (None: no limit) as the wire's milliseconds. VelumError ARGUMENT."""
+    if timeout is None:
+        return 0
+    if not timeout > 0:
+        raise error_from(code_of("ARGUMENT"), f"a timeout of {timeout} s is not positive")
+    return max(1, min(round(timeout * 1000), TIMEOUT_MS_MAX))
+
+
+class Mesh(abc.ABC):
+    """A way into a mesh: a node of this process, or a client of one elsewhere."""
+
+    _placed = False  # whether payloads say "run it here": a node sends to the node it chose
+
+    @abc.abstractmethod
+    def _submit(self, work: Work) -> None:
+        """Takes the task over; every outcome goes to its future."""
+
+    @abc.abstractmethod
+    def nodes(self) -> list[NodeInfo]:
+        """Every member this side knows, itself included, by id."""
+
+    @abc.abstractmethod
+    def status(self) -> dict[str, Any]:
+        """The state of the node, as plain data."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends it; tasks that are not done fail."""
+
+    def spawn(
+        self, name: str, *args: Number, timeout: float | None = None, node: int | None = None
+    ) -> TaskFuture:
+        """Calls a built-in (add, sub, mul, div) on the least busy node, or on `node`.
+
+        Integers are 64-bit, floats double. `timeout` in seconds. Raises CallerError at once when an
+        argument is no number or does not fit; every other outcome is in the future.
+        """
+        timeout_ms = timeout_to_ms(timeout)
+        try:
+            payload = _core.encode_call(name.encode(), args, timeout_ms, self._placed)
+        except _core.CoreError as error:
+            raise error_from(error.code, f"{name}: {error}") from None
+        future = TaskFuture()
+        self._submit(Work(CALL_FRAME, payload, future, timeout_ms, node, None))
+        return future
+
+    def spawn_wasm(
+        self,
+        module: ModuleLike,
+        func: str,
+        *args: Number,
+        timeout: float | None = None,
+        fuel: int | None = None,
+        pages: int | None = None,
+        node: int | None = None,
+    ) -> TaskFuture:
+        """Calls an exported function of a WebAssembly module on the least busy node, or on `node`.
+
+        `module` is a path or the bytes. `timeout` in seconds, `fuel` in loop rounds and calls,
+        `pages` of 64 KiB limit the guest. Raises CallerError at once for a module that velum does
+        not run, a missing export, or arguments that do not fit the signature.
+        """
+        loaded = wasm.load(module)
+        timeout_ms = timeout_to_ms(timeout)
+        payload = loaded.encode(
+            func,
+            args,
+            timeout_ms=timeout_ms,
+            fuel=fuel or 0,
+            pages=pages or 0,
+            placed=self._placed,
+        )
+        future = TaskFuture()
+        self._submit(Work(TASK_FRAME, payload, future, timeout_ms, node, loaded))
+        return future
+
+    def map(self, name: str, *iterables: Iterable[Number]) -> Iterator[Any]:
+        """Calls a built-in over zipped arguments, many at once; results in order, lazily.
+
+        The first error is raised where its result would stand; what is under way is cancelled.
+        """
+        return ordered(self.spawn(name, *args) for args in zip(*iterables, strict=False))
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def ordered(futures: Iterable[TaskFuture], at_once: int = IN_FLIGHT_MAX) -> Iterator[Any]:
+    """Results in the order of the futures, keeping up to `at_once` of them under way."""
+    source = iter(futures)
+    window: deque[TaskFuture] = deque()
+    try:
+        for future in source:
+            window.append(future)
+            if len(window) >= at_once:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        for future in window:
+            future.cancel()

@@ -1,0 +1,433 @@
+"""A program that is no member but uses the mesh through one: `velum.connect()`.
+
+Owns finding a node, staying attached to some node while there is one, and the tasks under way.
+Refuses to know who runs them: the node it is attached to schedules. When that node dies, the client
+attaches to another it has heard of and sends again what was not answered.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any
+
+from velum import _core, addresses
+from velum.addresses import Address
+from velum.api import Mesh, NodeInfo, Work
+from velum.errors import VelumError, code_of, error_from, from_core
+from velum.runtime import Runtime, now_ms
+
+ROLE_CLIENT = 4
+BEACON = 0x35
+BEACON_ASK = 1
+ANSWER_FRAME = 0x29
+RETRY_MS = 100  # between attempts to attach, and to push what a full queue did not take
+LEARN_MS = 5000  # between two questions who is there: whoever joins may be needed one day
+RESENDS_MAX = 3  # a task that lost its link more often fails: it may be what kills the nodes
+MODULE_BYTES = 512 << 20  # what a client may have under way in modules
+
+
+@dataclass
+class Sent:
+    """A task or question under way. `link` is 0 while it waits for one."""
+
+    __slots__ = ("link", "losses", "work")
+
+    work: Work
+    link: int
+    losses: int
+
+
+class Client(Mesh):
+    """A mesh as seen through one of its nodes. Made by `connect`; a context manager."""
+
+    def __init__(self, found: list[Address], timeout: float) -> None:
+        """Attaches to the first that answers. Raises PeerLost when none does in `timeout` s."""
+        self._hub = _core.Hub(links_max=16, module_bytes=MODULE_BYTES)
+        self._hub.identity(role=ROLE_CLIENT, version=f"velum {_core.C_VERSION}".encode())
+        self._known: list[Address] = list(found)
+        self._timeout_ms = round(timeout * 1000)
+        self._home = 0
+        self._home_address: Address = found[0]
+        self._links: dict[Address, int] = {}
+        self._open: set[int] = set()
+        self._why = ""
+        self._next = 1
+        self._sent: dict[int, Sent] = {}
+        self._waiting: deque[int] = deque()
+        self._pinned: dict[int, Address] = {}
+        self._questions: dict[int, Future[bytes]] = {}
+        self._give_up: int | None = None
+        self._retry: int | None = None
+        self._learn_at: int | None = None
+        self._closed = False
+        self._attached = threading.Event()
+        self._runtime = Runtime(self._hub, "velum client")
+        self._runtime.on_event(_core.OPENED, self._on_opened)
+        self._runtime.on_event(_core.CLOSED, self._on_closed)
+        self._runtime.on_event(_core.RESULTS, self._on_results)
+        self._runtime.on_frame(0x13, self._on_error)
+        self._runtime.on_frame(0x14, lambda *_: None)
+        self._runtime.on_frame(0x22, lambda *_: None)
+        self._runtime.on_frame(ANSWER_FRAME, self._on_answer)
+        self._runtime.services.append(self)
+        self._runtime.call_soon(self._attach)
+        self._runtime.start()
+        self._attached.wait(timeout + 1)
+        if not self._home:
+            self.close()
+            where = ", ".join(addresses.address_text(a) for a in found)
+            raise error_from(
+                code_of("UNREACHABLE"),
+                f"no velum node answers at {where}{self._why}; start one with `velum node 1`",
+            )
+
+    # ---- the face ----
+
+    @property
+    def address(self) -> str:
+        """The node it is attached to, as host:port."""
+        return addresses.address_text(self._home_address)
+
+    def nodes(self) -> list[NodeInfo]:
+        """Every member the attached node knows, by id."""
+        rows = [NodeInfo(**row) for row in json.loads(self._ask("nodes"))]
+        self._remember(rows)
+        return rows
+
+    def status(self) -> dict[str, Any]:
+        """The attached node's state."""
+        return dict(json.loads(self._ask("status")))
+
+    def close(self) -> None:
+        """Detaches; tasks that are not done fail with CLOSED."""
+        if self._closed:
+            return
+        self._closed = True
+        self._runtime.stop()
+        self._runtime.join(5)
+        self._fail_all(error_from(code_of("CLOSED"), "the client was closed"))
+
+    def _submit(self, work: Work) -> None:
+        if self._closed:
+            work.future.fail(error_from(code_of("CLOSED"), "the client was closed"))
+            return
+        self._runtime.call_soon(self._take, work)
+
+    def _ask(self, topic: str) -> bytes:
+        answer: Future[bytes] = Future()
+        self._runtime.call_soon(self._question, topic, answer)
+        try:
+            return answer.result(self._timeout_ms / 1000)
+        except FutureTimeout:
+            raise error_from(
+                code_of("TIMEOUT"), f"node at {self.address} did not answer `{topic}` in time"
+            ) from None
+
+    # ---- in the loop: attaching ----
+
+    def next_deadline(self) -> int | None:
+        """When the loop shall call `on_time`, in its milliseconds."""
+        return min((t for t in (self._retry, self._learn_at) if t is not None), default=None)
+
+    def on_time(self, now: int) -> None:
+        """Tries again to attach, or to send what waits; asks who is there."""
+        if self._retry is not None and now >= self._retry:
+            self._retry = None
+            if self._home:
+                self._pump()
+            else:
+                self._attach()
+        if self._learn_at is not None and now >= self._learn_at:
+            self._learn()
+
+    def _attach(self) -> None:
+        now = now_ms()
+        if self._give_up is None:
+            self._give_up = now + self._timeout_ms
+        if now >= self._give_up:
+            self._give_up = None
+            self._attached.set()
+            self._fail_all(
+                error_from(code_of("UNREACHABLE"), f"no node of the mesh answers{self._why}")
+            )
+            return
+        if self._open:
+            self._settle(min(self._open))
+            return
+        for address in self._known:
+            self._dial(address)
+        self._retry = min(now + RETRY_MS, self._give_up)
+
+    def _dial(self, address: Address) -> None:
+        if address in self._links:
+            return
+        try:
+            self._links[address] = self._hub.dial(address)
+        except _core.CoreError as error:
+            self._why = f" ({error})"
+
+    def _settle(self, link: int) -> None:
+        """From now on the node at this link gets the tasks."""
+        self._home = link
+        self._home_address = next(a for a, known in self._links.items() if known == link)
+        self._give_up = self._retry = None
+        self._attached.set()
+        self._learn()
+        self._pump()
+
+    def _on_opened(self, link: int, _token: int, *_: object) -> None:
+        self._open.add(link)
+        if self._home:
+            self._pump()
+        else:
+            self._settle(link)
+
+    def _on_closed(
+        self, link: int, _token: int, code: int, _was_open: bool, _id: int, text: str
+    ) -> None:
+        self._open.discard(link)
+        for address in [a for a, known in self._links.items() if known == link]:
+            del self._links[address]
+        self._why = f" ({text or error_from(code)})"
+        if link == self._home:
+            self._home = 0
+            for question in self._questions.values():
+                question.set_exception(error_from(code_of("CLOSED"), "the node went away"))
+            self._questions.clear()
+            self._retry = now_ms()
+        for correlation, sent in list(self._sent.items()):
+            if sent.link == link:
+                self._lost(correlation, sent)
+        for correlation in list(self._waiting):
+            pinned = self._pinned.get(correlation)
+            if pinned is not None and pinned not in self._links:
+                self._fail(correlation, error_from(code_of("UNREACHABLE"), self._why.strip(" ()")))
+
+    def _lost(self, correlation: int, sent: Sent) -> None:
+        sent.losses += 1
+        sent.link = 0
+        if sent.work.node is not None or sent.losses > RESENDS_MAX:
+            self._fail(
+                correlation,
+                error_from(code_of("LOST"), f"the task was lost with its node {sent.losses} times"),
+            )
+        else:
+            self._waiting.append(correlation)
+
+    def _learn(self) -> None:
+        """Asks who else could take the tasks, and again every now and then."""
+        self._learn_at = now_ms() + LEARN_MS if self._home else None
+        answer: Future[bytes] = Future()
+        answer.add_done_callback(self._learned)
+        self._question("nodes", answer)
+
+    def _learned(self, answer: Future[bytes]) -> None:
+        if answer.exception() is None:
+            self._remember([NodeInfo(**row) for row in json.loads(answer.result())])
+
+    def _remember(self, rows: list[NodeInfo]) -> None:
+        alive = [
+            addresses.parse_address(row.address)
+            for row in rows
+            if row.state == "alive" and row.role == "node"
+        ]
+        self._known = [self._home_address, *(a for a in alive if a != self._home_address)]
+
+    # ---- in the loop: tasks ----
+
+    def _take(self, work: Work) -> None:
+        correlation = self._next
+        self._next += 1
+        if work.module is not None and not self._pin(work):
+            return
+        work.future.on_cancel(self._cancel_soon, correlation)
+        self._sent[correlation] = Sent(work, 0, 0)
+        if work.node is not None:
+            self._find(correlation, work.node)
+            return
+        self._waiting.append(correlation)
+        self._pump()
+        if not self._home and self._give_up is None:
+            self._attach()
+
+    def _pin(self, work: Work) -> bool:
+        assert work.module is not None
+        try:
+            if not self._hub.module_pin(work.module.hash):
+                self._hub.module_add(work.module.bytes)
+                self._hub.module_pin(work.module.hash)
+        except _core.CoreError as error:
+            work.future.fail(from_core(error))
+            return False
+        return True
+
+    def _find(self, correlation: int, node: int) -> None:
+        """A task for one node goes straight there: asks where it is, then dials."""
+        where: Future[bytes] = Future()
+
+        def found(answer: Future[bytes]) -> None:
+            if answer.exception() is not None:
+                self._fail(correlation, error_from(code_of("UNREACHABLE"), "the node went away"))
+                return
+            rows = [NodeInfo(**row) for row in json.loads(answer.result())]
+            row = next((r for r in rows if r.id == node and r.state == "alive"), None)
+            if row is None:
+                have = ", ".join(str(r.id) for r in rows if r.state == "alive")
+                self._fail(
+                    correlation,
+                    error_from(code_of("NO_WORKER"), f"no node {node}; alive are: {have}"),
+                )
+                return
+            sent = self._sent.get(correlation)
+            if sent is not None:
+                sent.work.payload = _core.placed(sent.work.payload)
+                self._direct(correlation, addresses.parse_address(row.address))
+
+        where.add_done_callback(found)
+        self._question("nodes", where)
+
+    def _direct(self, correlation: int, address: Address) -> None:
+        self._pinned[correlation] = address
+        self._dial(address)
+        self._waiting.append(correlation)
+        self._pump()
+
+    def _link_for(self, correlation: int) -> int:
+        address = self._pinned.get(correlation)
+        if address is None:
+            return self._home
+        link = self._links.get(address, 0)
+        return link if link in self._open else 0
+
+    def _pump(self) -> None:
+        for _ in range(len(self._waiting)):
+            correlation = self._waiting.popleft()
+            sent = self._sent.get(correlation)
+            if sent is None:
+                continue
+            link = self._link_for(correlation)
+            if link and self._hub.send(link, sent.work.frame, correlation, sent.work.payload):
+                sent.link = link
+                continue
+            self._waiting.append(correlation)
+            if link:
+                self._retry = now_ms() + 2
+                return
+
+    def _done(self, correlation: int) -> Work | None:
+        sent = self._sent.pop(correlation, None)
+        self._pinned.pop(correlation, None)
+        if sent is None:
+            return None
+        if sent.work.module is not None:
+            self._hub.module_unpin(sent.work.module.hash)
+        return sent.work
+
+    def _fail(self, correlation: int, error: VelumError) -> None:
+        work = self._done(correlation)
+        if work is not None:
+            work.future.fail(error)
+
+    def _fail_all(self, error: VelumError) -> None:
+        for sent in list(self._sent.values()):
+            sent.work.future.fail(error)
+        self._sent.clear()
+        self._waiting.clear()
+        self._pinned.clear()
+        for question in self._questions.values():
+            question.set_exception(error)
+        self._questions.clear()
+
+    def _cancel_soon(self, correlation: int) -> None:
+        """What a future's `cancel` calls, in any thread."""
+        self._runtime.call_soon(self._cancel, correlation)
+
+    def _cancel(self, correlation: int) -> None:
+        sent = self._sent.get(correlation)
+        if sent is not None and sent.link:
+            self._hub.send_cancel(sent.link, correlation, code_of("CANCELLED"))
+        self._done(correlation)
+
+    def _on_results(self, _link: int, results: list[Any], _health: object) -> None:
+        for correlation, node, run_us, value, _payload in results:
+            work = self._done(correlation)
+            if work is not None:
+                work.future.settle(node, run_us, value)
+
+    def _on_error(self, _link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+        code, node, _deaths, text = body
+        question = self._questions.pop(correlation, None)
+        if question is not None:
+            question.set_exception(error_from(code, text, node))
+        else:
+            self._fail(correlation, error_from(code, text, node))
+
+    def _question(self, topic: str, answer: Future[bytes]) -> None:
+        correlation = self._next
+        self._next += 1
+        if not self._home or not self._hub.send_query(self._home, correlation, topic):
+            answer.set_exception(error_from(code_of("UNREACHABLE"), "not attached to a node"))
+            return
+        self._questions[correlation] = answer
+
+    def _on_answer(self, _link: int, correlation: int, body: bytes) -> None:
+        question = self._questions.pop(correlation, None)
+        if question is not None:
+            question.set_result(body)
+
+
+def find_nodes(beacon_port: int = addresses.BEACON_PORT, timeout: float = 1.0) -> list[Address]:
+    """Asks by a beacon on this machine's loopback network; addresses that answered, first first.
+
+    Returns as soon as one has answered and 20 ms more have passed; empty when nobody did in time.
+    """
+    hub = _core.Hub(links_max=1)
+    try:
+        index, _ = hub.udp((addresses.ip_number(addresses.LOOPBACK), 0))
+        asked = (BEACON, 0, 0, 0, 0, (0, 0), ROLE_CLIENT, BEACON_ASK, None, ())
+        to = (addresses.ip_number(addresses.broadcast_of(addresses.LOOPBACK)), beacon_port)
+        found: list[Address] = []
+        end = time.monotonic() + timeout
+        ask_again = 0.0
+        while (now := time.monotonic()) < end:
+            if now >= ask_again and not found:
+                hub.udp_send(index, to, asked)
+                ask_again = now + 0.2
+            for event in hub.poll(20_000):
+                if event[0] == _core.DATAGRAM and event[3][0] == BEACON and event[3][2]:
+                    ip, port = event[3][5]
+                    address = (ip or event[2][0], port)
+                    if address not in found:
+                        found.append(address)
+                        end = min(end, time.monotonic() + 0.02)
+        return found
+    finally:
+        hub.close()
+
+
+def connect(
+    address: str | None = None,
+    *,
+    beacon_port: int = addresses.BEACON_PORT,
+    timeout: float = 2.0,
+) -> Client:
+    """Attaches to a running node: the one at "host:port", or the first found on this machine.
+
+    Raises PeerLost UNREACHABLE when there is none within `timeout` seconds.
+    """
+    if address is not None:
+        return Client([addresses.parse_address(address)], timeout)
+    found = find_nodes(beacon_port, timeout)
+    if not found:
+        raise error_from(
+            code_of("UNREACHABLE"),
+            f"no velum node found on this machine (asked on UDP port {beacon_port}); "
+            "start one with `velum node 1`, or name one with --node HOST:PORT",
+        )
+    return Client(found, timeout)

@@ -1,0 +1,203 @@
+"""Nodes as processes of this machine: a mesh that one program starts, watches and stops.
+
+Owns the processes and what they report: each is `velum node ID --json --until-eof`, whose stdout
+says when it serves and how its peers change, and which leaves when this program's end of its stdin
+closes, however this program ends. Refuses to know terminals: what the nodes report is handed to
+`on_event` and `on_log`, called from one thread a node. `velum up`, `velum demo` and tests use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from velum.errors import VelumError, code_of
+
+STOP_S = 5.0  # a node hands back its work and leaves well within
+
+# The settings of this program are not its nodes': VELUM_PORT would give all the same one.
+_INHERITED = frozenset({"VELUM_WORKER"})
+
+Event = dict[str, Any]
+
+
+class LocalNode:
+    """One process. `address` is known once it is ready; `peers` are the ids it sees alive."""
+
+    def __init__(self, id: int, process: subprocess.Popen[str]) -> None:
+        self.id = id
+        self.process = process
+        self.address = ""
+        self.ready = False
+        self.peers: set[int] = set()
+        self.last_words = ""  # the last line of its log: why it ended, if it ended badly
+
+
+class LocalMesh:
+    """Some nodes; a context manager that stops all of them."""
+
+    def __init__(
+        self,
+        ids: Iterable[int],
+        *,
+        ports: Callable[[int], int | None] = lambda _: None,
+        options: Sequence[str] = (),
+        on_event: Callable[[int, Event], None] = lambda *_: None,
+        on_log: Callable[[int, str], None] = lambda *_: None,
+    ) -> None:
+        """Starts the nodes at once; none is ready yet.
+
+        `ports(id)` gives a node's port: None for 8000 + id, 0 for any free one. `options` are more
+        words of `velum node`, the same for all.
+        """
+        self._on_event = on_event
+        self._on_log = on_log
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self.nodes: dict[int, LocalNode] = {}
+        try:
+            for id in ids:
+                port = ports(id)
+                more = [] if port is None else ["--port", str(port)]
+                self._start(id, [*more, *options])
+        except BaseException:
+            self.stop(0)
+            raise
+
+    def _start(self, id: int, options: Sequence[str]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "velum", "node", str(id), "--json", "--until-eof", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C reaches this program only, which then stops them
+        )
+        node = self.nodes[id] = LocalNode(id, process)
+        for target in (self._read_events, self._read_log):
+            thread = threading.Thread(target=target, args=(node,), name=f"node {id}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def __enter__(self) -> LocalMesh:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    # ---- what the nodes say ----
+
+    def _read_events(self, node: LocalNode) -> None:
+        assert node.process.stdout is not None
+        for line in node.process.stdout:
+            event: Event = json.loads(line)
+            if "event" not in event:
+                continue  # the error that ends it; the log has it too
+            self._on_event(node.id, event)  # before anybody who waits for it goes on
+            with self._changed:
+                self._note(node, event)
+                self._changed.notify_all()
+        node.process.wait()
+        with self._changed:
+            node.ready = False
+            self._changed.notify_all()
+        self._on_event(node.id, {"event": "ended", "status": node.process.returncode})
+
+    @staticmethod
+    def _note(node: LocalNode, event: Event) -> None:
+        if event["event"] == "ready":
+            node.address = event["address"]
+            node.ready = True
+        elif event["event"] == "member":
+            change = node.peers.add if event["state"] == "alive" else node.peers.discard
+            change(event["id"])
+
+    def _read_log(self, node: LocalNode) -> None:
+        assert node.process.stderr is not None
+        for line in node.process.stderr:
+            node.last_words = line.rstrip()
+            self._on_log(node.id, node.last_words)
+
+    # ---- waiting ----
+
+    def wait_complete(self, timeout: float) -> float:
+        """Waits until every node serves and sees all others; the seconds it took.
+
+        Raises VelumError TIMEOUT saying who sees whom, or the error of a node that ended.
+        """
+        began = time.monotonic()
+        with self._changed:
+            while not self._is_complete():
+                for node in self.nodes.values():
+                    if node.process.poll() is not None:
+                        raise VelumError(
+                            code_of("SYSTEM"), f"node {node.id} ended at once: {self._why(node)}"
+                        )
+                left = began + timeout - time.monotonic()
+                if left <= 0:
+                    raise VelumError(code_of("TIMEOUT"), f"no complete mesh: {self._describe()}")
+                self._changed.wait(min(left, 0.1))
+        return time.monotonic() - began
+
+    def _is_complete(self) -> bool:
+        ids = set(self.nodes)
+        return all(node.ready and node.peers >= ids - {node.id} for node in self.nodes.values())
+
+    def _why(self, node: LocalNode) -> str:
+        return node.last_words or f"status {node.process.returncode}"
+
+    def _describe(self) -> str:
+        return "; ".join(
+            f"node {node.id} sees {sorted(node.peers) or 'nobody'}"
+            if node.ready
+            else f"node {node.id} does not serve"
+            for node in self.nodes.values()
+        )
+
+    def wait_ended(self) -> None:
+        """Waits until every node has ended by itself."""
+        for node in self.nodes.values():
+            node.process.wait()
+
+    # ---- ending ----
+
+    def kill(self, id: int) -> None:
+        """Ends a node with SIGKILL: it says nothing to anybody."""
+        self.nodes[id].process.kill()
+
+    def stop(self, timeout: float = STOP_S) -> None:
+        """Asks every node to leave, and kills those that have not after `timeout` seconds."""
+        for node in self.nodes.values():
+            if node.process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    node.process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + timeout
+        for node in self.nodes.values():
+            try:
+                node.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                node.process.kill()
+                node.process.wait()
+        for thread in self._threads:
+            thread.join(1.0)
+        for node in self.nodes.values():
+            for pipe in (node.process.stdin, node.process.stdout, node.process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VELUM_") or name in _INHERITED
+    }

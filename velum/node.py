@@ -1,0 +1,334 @@
+"""A full node: one member of the mesh, living in a thread of this process.
+
+Owns the joining of its parts: the loop, the membership service, the compute service, and what it
+answers to questions. Refuses to know terminals. A program holds a `Node` and calls it from any
+thread; `python -m velum.node 3` runs one as a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from velum import _core, addresses
+from velum.addresses import Address
+from velum.api import Mesh, NodeInfo, Work
+from velum.compute import Compute
+from velum.errors import VelumError, code_of, error_from, from_core
+from velum.health import core_count
+from velum.members import ROLE_NAMES, ROLE_NODE, ROLE_WORKER, STATE_NAMES, Members, Watchers
+from velum.policy import types
+from velum.runtime import Runtime, now_ms
+from velum.wasm import pages_of
+
+log = logging.getLogger("velum.node")
+
+QUERY_FRAME, ANSWER_FRAME, HEALTH_FRAME = 0x28, 0x29, 0x22
+GUEST_MEMORY = 256 << 20  # bytes of linear memory a guest may have unless --memory says otherwise
+STOP_SECONDS = 5.0  # how long close() waits for the loop's end
+START_SECONDS = 10.0
+
+OnMember = Callable[[NodeInfo, "str | None"], None]
+
+
+class Node(Mesh):
+    """A member of the mesh. It has joined nothing yet when the constructor returns: peers come as
+    they are found. A context manager; `close` leaves the mesh."""
+
+    _placed = True
+
+    def __init__(
+        self,
+        id: int,
+        port: int | None = None,
+        *,
+        host: str = addresses.LOOPBACK,
+        beacon_port: int = addresses.BEACON_PORT,
+        join: Iterable[str] = (),
+        workers: int | None = None,
+        memory: int = GUEST_MEMORY,
+        beacon: bool = True,
+        on_member: OnMember | None = None,
+    ) -> None:
+        """Starts node `id` (1..65535) on `port` (default 8000 + id; 0: any free one).
+
+        `join` names members as "host:port" where beacons do not reach; `workers` defaults to the
+        number of cores; `memory` bounds a guest's linear memory in bytes. `on_member(info, before)`
+        is called from the node's thread when a member's state changes (`before` None: it is new).
+        Raises PeerLost ADDRESS_IN_USE or UNREACHABLE, VelumError ARGUMENT.
+        """
+        if not 0 < id < 65536:
+            raise error_from(code_of("ARGUMENT"), f"node id {id} is not in 1..65535")
+        slots = core_count() if workers is None else workers
+        if not 0 <= slots < 256:
+            raise error_from(code_of("ARGUMENT"), f"{slots} workers is not in 0..255")
+        self.id = id
+        self._on_member = on_member
+        self._started = time.monotonic()
+        self._stopping = threading.Lock()
+        seeds = [addresses.parse_address(text) for text in join]
+        hub = _core.Hub()
+        try:
+            self._incarnation = time.time_ns() // 1_000_000
+            self._identify(hub, slots, (0, 0))
+            self._address = self._listen(hub, host, port)
+            self._identify(hub, slots, self._address)
+            self._build(hub, seeds, slots, pages_of(memory), host, beacon_port if beacon else None)
+        except BaseException:
+            hub.close()
+            raise
+
+    def _identify(self, hub: _core.Hub, slots: int, address: Address) -> None:
+        hub.identity(
+            role=ROLE_NODE,
+            slots=slots,
+            id=self.id,
+            incarnation=self._incarnation,
+            address=address,
+            version=f"velum {_core.C_VERSION}".encode(),
+        )
+
+    def _listen(self, hub: _core.Hub, host: str, port: int | None) -> Address:
+        wanted = addresses.TCP_PORT_BASE + self.id if port is None else port
+        if not 0 <= wanted < 65536:
+            raise error_from(
+                code_of("ARGUMENT"),
+                f"port {wanted} is not in 0..65535; name one with --port (0: any free one)",
+            )
+        try:
+            return hub.listen((addresses.ip_number(host), wanted))
+        except _core.CoreError as error:
+            hint = "is this node running already? try `velum nodes`, or another --port"
+            if error.code != code_of("ADDRESS_IN_USE"):
+                hint = "is that an address of this machine?"
+            raise error_from(
+                error.code, f"cannot listen on {host}:{wanted}: {error}; {hint}"
+            ) from None
+
+    def _build(
+        self,
+        hub: _core.Hub,
+        seeds: list[Address],
+        slots: int,
+        pages: int,
+        host: str,
+        beacon_port: int | None,
+    ) -> None:
+        me = types.Update(
+            id=self.id,
+            state=types.ALIVE,
+            role=ROLE_NODE,
+            incarnation=self._incarnation,
+            address=types.Address(*self._address),
+            accuser=0,
+        )
+        runtime = Runtime(hub, f"velum node {self.id}")
+        self._runtime = runtime
+        self._compute = Compute(runtime, self.id, slots, pages, self._is_done)
+        watchers = Watchers(
+            changed=self._member_changed,
+            healthy=self._compute.health_heard,
+            linked=self._compute.linked,
+            unlinked=self._compute.unlinked,
+            unreachable=self._compute.unreachable,
+            load=self._compute.load,
+            failed=self._fail,
+        )
+        try:
+            self._members = Members(
+                runtime, me, watchers, beacon=beacon_sockets(host, beacon_port), seeds=seeds
+            )
+        except _core.CoreError as error:
+            self._compute.close()
+            raise from_core(error) from None
+        self._compute.members = self._members
+        runtime.on_event(_core.OPENED, self._on_opened)
+        runtime.on_event(_core.CLOSED, self._on_closed)
+        runtime.on_frame(QUERY_FRAME, self._on_query)
+        runtime.on_frame(HEALTH_FRAME, self._compute.on_worker_health)
+        runtime.call_soon(self._members.start)
+        runtime.call_soon(self._compute.start)
+        runtime.start()
+
+    # ---- the face ----
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as host:port."""
+        return addresses.address_text(self._address)
+
+    def nodes(self) -> list[NodeInfo]:
+        """Every member this node knows, itself included, by id."""
+        rows: list[NodeInfo] = self._in_loop(self._nodes)
+        return rows
+
+    def status(self) -> dict[str, Any]:
+        """Its state: plain data, as `velum status --json` prints it."""
+        found: dict[str, Any] = self._in_loop(self._status)
+        return found
+
+    def leave(self) -> None:
+        """Leaves the mesh in order: tells the others, hands its work back, stops."""
+        with self._stopping:
+            if not self._runtime.stopped.is_set():
+                self._runtime.call_soon(self._leave)
+            self._runtime.join(STOP_SECONDS)
+
+    def close(self) -> None:
+        """The same as `leave`."""
+        self.leave()
+
+    def wait(self, timeout: float | None = None) -> BaseException | None:
+        """Blocks until the node has stopped; why, when it was not asked to."""
+        self._runtime.join(timeout)
+        return self._runtime.failure
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has stopped."""
+        return self._runtime.stopped.is_set()
+
+    def _submit(self, work: Work) -> None:
+        if self._runtime.stopped.is_set():
+            work.future.fail(self._is_done())
+        else:
+            self._compute.submit(work)
+
+    def _is_done(self) -> VelumError:
+        return error_from(code_of("LEAVING"), f"node {self.id} has stopped")
+
+    def _in_loop(self, function: Callable[[], Any]) -> Any:
+        """What function() returns in the loop's thread."""
+        answer: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(function())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        if self._runtime.stopped.is_set():
+            raise self._is_done()
+        self._runtime.call_soon(run)
+        while True:
+            try:
+                return answer.result(0.5)
+            except FutureTimeout:
+                if self._runtime.stopped.is_set() and not answer.done():
+                    raise self._is_done() from None
+
+    # ---- in the loop ----
+
+    def _on_opened(
+        self,
+        link: int,
+        token: int,
+        role: int,
+        id: int,
+        slots: int,
+        incarnation: int,
+        address: Address,
+        version: str,
+        source: Address,
+    ) -> None:
+        if role == ROLE_WORKER and self._compute.worker_opened(link):
+            return
+        if self._members.on_opened(link, token, role, id, address, source):
+            log.debug("link to %s %d (%s) open", ROLE_NAMES.get(role, "client"), id, version)
+
+    def _on_closed(
+        self, link: int, token: int, code: int, was_open: bool, id: int, text: str
+    ) -> None:
+        if not self._compute.worker_closed(link):
+            self._members.on_closed(link, code, text)
+
+    def _on_query(self, link: int, correlation: int, topic: str) -> None:
+        hub = self._runtime.hub
+        if topic == "nodes":
+            answer: Any = [row.as_dict() for row in self._nodes()]
+        elif topic == "status":
+            answer = self._status()
+        else:
+            hub.send_error(
+                link, correlation, code_of("QUERY"), self.id, 0, f"unknown query {topic!r}"
+            )
+            return
+        hub.send(link, ANSWER_FRAME, correlation, json.dumps(answer).encode())
+
+    def _info(self, member: types.Member) -> NodeInfo:
+        update, health = member.update, member.health
+        me = update.id == self.id
+        heard = member.heard_ms
+        return NodeInfo(
+            id=update.id,
+            role=ROLE_NAMES.get(update.role, "node"),
+            state=STATE_NAMES[update.state],
+            address=addresses.address_text(update.address),
+            slots=health.slots,
+            cores=health.cores,
+            cpu=health.cpu,
+            queue=health.queue,
+            running=health.running,
+            free_mib=health.free_mib,
+            speed=health.speed,
+            seen_ms=0 if me else max(0, now_ms() - heard) if heard else -1,
+            me=me,
+        )
+
+    def _nodes(self) -> list[NodeInfo]:
+        return [self._info(m) for _, m in sorted(self._members.everyone().items())]
+
+    def _status(self) -> dict[str, Any]:
+        modules, module_bytes = self._runtime.hub.module_usage()
+        alive = sum(1 for m in self._members.everyone().values() if m.state == types.ALIVE)
+        return {
+            "id": self.id,
+            "address": self.address,
+            "version": _core.C_VERSION,
+            "wire_version": _core.WIRE_VERSION,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "members_alive": alive,
+            "modules": {"count": modules, "bytes": module_bytes},
+            "hub": self._runtime.hub.stats(),
+            **self._compute.status(),
+        }
+
+    def _member_changed(self, member: types.Member, before: int | None) -> None:
+        self._compute.member_changed(member)
+        if self._on_member is not None:
+            self._on_member(self._info(member), None if before is None else STATE_NAMES[before])
+
+    def _leave(self) -> None:
+        self._compute.hand_back()
+        self._runtime.hub.flush()
+        self._members.leave()
+        self._compute.close()
+        self._runtime.stop()
+
+    def _fail(self, error: BaseException) -> None:
+        log.error("%s", error)
+        self._compute.hand_back()
+        self._compute.close()
+        self._runtime.stop(error)
+
+
+def beacon_sockets(host: str, port: int | None) -> tuple[Address, Address] | None:
+    """(where beacons are heard, where they are sent) for a node bound to `host`."""
+    if port is None:
+        return None
+    broadcast = addresses.ip_number(addresses.broadcast_of(host))
+    heard = broadcast if broadcast >> 24 == 127 else 0
+    return (heard, port), (broadcast, port)
+
+
+if __name__ == "__main__":
+    from velum.cli import node_main
+
+    sys.exit(node_main())

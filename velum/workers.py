@@ -1,0 +1,114 @@
+"""The worker processes of a node.
+
+Owns starting `velum-worker` on one end of a socketpair, adopting the other end into the hub, and
+ending processes for certain. Refuses to know tasks: which worker runs what is the pool's business.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from velum import _core
+from velum.errors import VelumError, code_of
+
+PROGRAM = "velum-worker"
+
+
+def worker_program() -> str:
+    """The path of the worker program. Raises VelumError SYSTEM when it is not installed."""
+    named = os.environ.get("VELUM_WORKER")
+    places = [Path(named)] if named else [Path(str(files("velum"))) / PROGRAM]
+    places += [Path(entry) / "velum" / PROGRAM for entry in sys.path if not named]
+    for place in places:
+        if os.access(place, os.X_OK) and place.is_file():
+            return str(place)
+    raise VelumError(
+        code_of("SYSTEM"),
+        f"{PROGRAM} was not found (looked for {places[0]}); reinstall velum or set VELUM_WORKER",
+    )
+
+
+@dataclass
+class Worker:
+    """One slot's process. `link` is its handle in the hub."""
+
+    slot: int
+    process: subprocess.Popen[bytes]
+    link: int
+
+
+class Workers:
+    """The processes by slot; at most one a slot."""
+
+    def __init__(self, hub: _core.Hub, node: int, pages: int) -> None:
+        self._hub = hub
+        self._program = ""
+        self._arguments = ["--node", str(node), "--memory-pages", str(pages)]
+        self._by_slot: dict[int, Worker] = {}
+        self._slot_of: dict[int, int] = {}
+
+    def spawn(self, slot: int) -> None:
+        """Starts a process in an empty slot. Raises OSError or VelumError when none can be."""
+        self._program = self._program or worker_program()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [self._program, "--fd", str(theirs.fileno()), *self._arguments],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
+        link = self._hub.adopt(ours.detach())
+        self._by_slot[slot] = Worker(slot, process, link)
+        self._slot_of[link] = slot
+
+    def slot_of(self, link: int) -> int | None:
+        """The slot whose worker is at this link, None if it is no worker's."""
+        return self._slot_of.get(link)
+
+    def link_of(self, slot: int) -> int | None:
+        """The link of the worker in a slot."""
+        worker = self._by_slot.get(slot)
+        return None if worker is None else worker.link
+
+    def pids(self) -> Iterator[int]:
+        """Process ids of the workers alive."""
+        for worker in self._by_slot.values():
+            yield worker.process.pid
+
+    def kill(self, slot: int) -> None:
+        """Ends the process in a slot at once; its link closes by that."""
+        worker = self._by_slot.get(slot)
+        if worker is not None:
+            worker.process.kill()
+
+    def closed(self, link: int) -> int | None:
+        """The link of a worker closed: reaps its process; the slot, now empty."""
+        slot = self._slot_of.pop(link, None)
+        if slot is None:
+            return None
+        worker = self._by_slot.pop(slot)
+        worker.process.kill()
+        worker.process.wait()
+        return slot
+
+    def close(self) -> None:
+        """Ends all of them."""
+        for worker in self._by_slot.values():
+            worker.process.kill()
+        for worker in self._by_slot.values():
+            worker.process.wait()
+        self._by_slot.clear()
+        self._slot_of.clear()
