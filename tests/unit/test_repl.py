@@ -1,0 +1,171 @@
+"""Lines of the prompt and their completion, without a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit import fakes
+from velum import repl
+from velum.errors import code_of, error_from
+
+GUESTS = Path(__file__).parents[1] / "guests"
+
+
+class Session:
+    """A shell over the fake mesh; `say` runs a line and returns what was written."""
+
+    def __init__(self) -> None:
+        self.mesh = fakes.FakeMesh()
+        self._written: list[str] = []
+        self.shell = repl.Shell(self.mesh, self._written.append)
+
+    def say(self, line: str) -> str:
+        self._written.clear()
+        assert self.shell.run(line)
+        return "\n".join(self._written)
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session()
+
+
+def test_add(session: Session) -> None:
+    assert session.say("add 10 20") == "30   (node 2, 1.2 ms)"
+    assert session.say("  sub -3 0x10 # a remark ") == "-19   (node 2, 1.2 ms)"
+    assert session.say("mul 2.5 2 --timeout 1 --on=2") == "5.0   (node 2, 1.2 ms)"
+    assert session.mesh.calls[-1] == ("mul", (2.5, 2), {"timeout": 1.0, "node": 2})
+
+
+def test_wasm(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    line = "wasm '~/my guests/p.wasm' count_primes 0 500000 --timeout 5 --fuel 7 --memory 64K"
+    assert session.say(line) == "41538   (node 2, 1.2 ms)"
+    options = {"timeout": 5.0, "fuel": 7, "pages": 1}
+    call = ("/home/me/my guests/p.wasm", "count_primes", (0, 500000), options)
+    assert session.mesh.calls[-1] == call
+    session.mesh.wasm_value = None
+    assert session.say("wasm p.wasm run") == "done   (node 2, 1.2 ms)"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("frob 1 2", "unknown command 'frob'"),
+        ("add 1", "takes two numbers"),
+        ("add 1 two", "not a number"),
+        ("add 1 2 --wat 3", "unknown option --wat"),
+        ("add 1 2 --fuel 3", "unknown option --fuel"),
+        ("add 1 2 --timeout", "needs a value"),
+        ("wasm", "usage: wasm FILE"),
+        ("help frob", "unknown command"),
+        ("add 'open", "quot"),
+    ],
+)
+def test_mistakes_are_said_and_the_prompt_goes_on(
+    session: Session, line: str, message: str
+) -> None:
+    said = session.say(line)
+    assert said.startswith("error: ") and message in said
+
+
+def test_errors_of_the_mesh_are_said(session: Session) -> None:
+    session.mesh.fails = error_from(code_of("TRAP_MEMORY"), node=2)
+    said = session.say("wasm x.wasm run")
+    assert said == f"error: {session.mesh.fails}" and "(node 2)" in said
+
+
+def test_interrupt_cancels_the_task(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    session.mesh.hangs = True
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.shell, "_await", interrupted)
+    assert session.say("add 1 2") == "cancelled"
+    assert session.mesh.futures[0].cancelled()
+
+
+def test_a_leaving_node_waits_for_nothing(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.mesh.hangs = True
+    session.shell.closing.set()
+    monkeypatch.setattr(repl, "POLL_S", 0.01)
+    assert "leaving" in session.say("add 1 2")
+    assert session.mesh.futures[0].cancelled()
+
+
+def test_nodes_status_help(session: Session) -> None:
+    assert session.say("nodes").splitlines()[1].split()[0] == "*1"
+    assert "modules.count" in session.say("status")
+    overview = session.say("help")
+    for word in repl.WORDS.values():
+        assert word.usage in overview
+    assert "--fuel" in session.say("help wasm")
+    assert session.say("? quit").startswith("quit\n")
+    assert session.say("   ") == ""
+
+
+@pytest.mark.parametrize("line", ["quit", "exit"])
+def test_leaving(session: Session, line: str) -> None:
+    assert session.shell.run(line) is False
+
+
+def choices(text: str) -> list[str]:
+    return [choice.text for choice in repl.Completions().of(text)]
+
+
+def test_completion_of_words() -> None:
+    assert choices("") == list(repl.WORDS)
+    assert choices("s") == ["sub", "status"]
+    assert choices("help n") == ["nodes"]
+    assert choices("add --") == ["--timeout", "--on"]
+    assert choices("wasm f.wasm run 1 --f") == ["--fuel"]
+    assert choices("nodes ") == []
+
+
+def test_completion_of_files_and_functions() -> None:
+    assert choices(f"wasm {GUESTS}/pri") == ["primes.wasm"]
+    assert choices(f"wasm {GUESTS.parent}/gue") == ["guests/"]
+    assert "primes.c" not in choices(f"wasm {GUESTS}/")
+    assert choices("wasm /no/such/folder/") == []
+    assert "count_primes" in choices(f"wasm {GUESTS}/primes.wasm ")
+    assert choices(f"wasm {GUESTS}/primes.wasm cou") == ["count_primes"]
+
+
+def test_completion_of_functions_of_what_is_no_module(tmp_path: Path) -> None:
+    file = tmp_path / "letter.wasm"
+    file.write_text("dear module")
+    assert choices(f"wasm {file} ") == []
+    assert choices(f"wasm {tmp_path}/none.wasm ") == []
+
+
+def test_completion_replaces_what_was_typed() -> None:
+    (choice,) = repl.Completions().of(f"wasm {GUESTS}/pri")
+    assert choice.replaces == len("pri")
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "m.wasm"
+    completions = repl.Completions()
+    file.write_bytes((GUESTS / "sum.wasm").read_bytes())
+    first = [choice.text for choice in completions.of(f"wasm {file} ")]
+    file.write_bytes((GUESTS / "primes.wasm").read_bytes())
+    second = [choice.text for choice in completions.of(f"wasm {file} ")]
+    assert "sum" in first and "count_primes" in second
+
+
+def test_toolbar_counts_the_living() -> None:
+    mesh = fakes.FakeMesh()
+    mesh.members.append(fakes.node_info(3, state="dead"))
+    assert repl.toolbar_text(mesh) == " node 1 | 2 nodes, 4 workers, 2 busy | help, Tab, Ctrl-D "
+
+
+def test_history_is_where_the_desktop_standard_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert repl.history_path() == tmp_path / "velum" / "history"

@@ -1,0 +1,267 @@
+"""Every command of ``velum``: its words, its options, its explanation.
+
+Owns the text that ``--help`` shows and the list that docs/cli.md is checked against. Refuses to do
+anything: the functions that run are named, not imported, so that one command never pays for
+another's imports.
+"""
+
+from __future__ import annotations
+
+from velum.cli import logs, numbers
+from velum.cli.options import Command, Positional, Setting
+
+_JSON = Setting("json", "print one JSON document on stdout", kind="switch")
+_VERBOSE = Setting(
+    "verbose", "say on stderr which node ran it and how long it took", kind="switch", short="v"
+)
+_NODE = Setting(
+    "node",
+    "a running node to attach to; else the first found on this machine",
+    numbers.address,
+    metavar="HOST:PORT",
+)
+_BEACON_PORT = Setting(
+    "beacon-port", "UDP port on which nodes find each other", numbers.port, 8888, metavar="N"
+)
+_TIMEOUT = Setting(
+    "timeout", "stop the task after this long: 5, 0.2, 500ms, 2min", numbers.seconds, metavar="S"
+)
+_ON = Setting("on", "run on this node and no other", numbers.node_id, metavar="ID")
+_ATTACH = (_NODE, _BEACON_PORT)
+
+_HOST = Setting(
+    "host",
+    "address to listen on; 0.0.0.0 for every network of this machine",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+)
+_PORT = Setting(
+    "port", "TCP and UDP port, 0 for any free one; else 8000 + ID", numbers.port, metavar="N"
+)
+_JOIN = Setting(
+    "join",
+    "nodes to join through, for a network without broadcast; may be repeated",
+    numbers.address,
+    kind="list",
+    metavar="HOST:PORT,...",
+)
+_WORKERS = Setting(
+    "workers",
+    "worker processes, each runs one guest; else one for every core",
+    numbers.workers,
+    metavar="N",
+)
+_MEMORY = Setting(
+    "memory", "most linear memory of one guest", numbers.guest_memory, "256M", metavar="SIZE"
+)
+_NO_BEACON = Setting("no-beacon", "neither send nor hear beacons", kind="switch")
+_LOG_LEVEL = Setting(
+    "log-level", "least level of log lines on stderr", default="warning", choices=logs.LEVELS
+)
+_LOG_JSON = Setting("log-json", "log lines as JSON", kind="switch")
+
+NODE = Command(
+    name="node",
+    summary="start a node of the mesh",
+    text="""Start node ID. It finds the other nodes of this machine or network by beacons, or joins
+through the addresses given, and runs tasks for all of them. It prints its address and its peers
+as they come and go; on a terminal it then reads commands (type help). Without a terminal it serves
+until SIGTERM or Ctrl-C, hands its work back, and leaves.""",
+    examples="""  velum node 1
+  velum node 2 --workers 4 --memory 1G
+  velum node 7 --host 192.168.1.7 --join 192.168.1.1:8001
+  VELUM_LOG_LEVEL=info velum node 3 --config velum.toml < /dev/null""",
+    run="velum.cli.nodecmd:run",
+    positionals=(
+        Positional("id", "this node's id, 1 to 65535, its own in the mesh", numbers.node_id),
+    ),
+    settings=(
+        _HOST,
+        _PORT,
+        _BEACON_PORT,
+        _JOIN,
+        _WORKERS,
+        _MEMORY,
+        _NO_BEACON,
+        _LOG_LEVEL,
+        _LOG_JSON,
+        Setting("json", "peers and state as JSON lines on stdout; never a prompt", kind="switch"),
+        Setting(
+            "until-eof",
+            "leave when standard input ends: for a program that starts nodes",
+            kind="switch",
+        ),
+        Setting(
+            "config", "TOML file; its table [node] holds these options by name", metavar="FILE"
+        ),
+    ),
+    table="node",
+)
+
+CALL = Command(
+    name="call",
+    summary="run a built-in function: add sub mul div",
+    text="""Run a built-in function on the least busy node and print its value. Integers are 64 bits
+with sign, and overflow is an error; one float makes both floats.""",
+    examples="""  velum call add 10 20              prints 30
+  velum call div 1.0 -3             prints -0.3333333333333333
+  velum call mul 6 7 --on 2 -v      on node 2, with the time it took""",
+    run="velum.cli.commands:call",
+    positionals=(
+        Positional("name", "add, sub, mul or div", metavar="NAME"),
+        Positional("args", "numbers: 10 -3 0xff 2.5", numbers.call_number, "ARG", many=True),
+    ),
+    settings=(*_ATTACH, _TIMEOUT, _ON, _JSON, _VERBOSE),
+)
+
+WASM = Command(
+    name="wasm",
+    summary="run a function of a WebAssembly module",
+    text="""Run an exported function of a WebAssembly module on the least busy node and print its
+value. The module travels there once and is known by its hash from then on. Arguments are checked
+against the function's signature before anything is sent; see velum inspect FILE.""",
+    examples="""  velum wasm tests/guests/sum.wasm sum 10 20 30
+  velum wasm tests/guests/primes.wasm count_primes 0 500000 -v
+  velum wasm spin.wasm spin --timeout 500ms      ends with status 4""",
+    run="velum.cli.commands:wasm",
+    positionals=(
+        Positional("file", "the module, a .wasm file"),
+        Positional("function", "an exported function of it", metavar="FUNC"),
+        Positional(
+            "args", "numbers, typed by the signature", numbers.wasm_number, "ARG", many=True
+        ),
+    ),
+    settings=(
+        *_ATTACH,
+        _TIMEOUT,
+        Setting(
+            "fuel", "most loop rounds and calls that the guest may make", numbers.count, metavar="N"
+        ),
+        Setting(
+            "memory",
+            "most linear memory of the guest; else the node's own limit",
+            numbers.guest_memory,
+            metavar="SIZE",
+        ),
+        _ON,
+        _JSON,
+        _VERBOSE,
+    ),
+)
+
+NODES = Command(
+    name="nodes",
+    summary="show the members of the mesh and their load",
+    text="""Show every member of the mesh as one of its nodes sees it: state, address, workers,
+tasks running and queued, CPU, free RAM, measured speed (million wasm loop rounds a second of one
+worker), and how long ago it was heard. A star marks the node that was asked.""",
+    examples="""  velum nodes
+  velum nodes --watch                 every second, until Ctrl-C
+  velum nodes --json --node 192.168.1.1:8001""",
+    run="velum.cli.commands:nodes",
+    settings=(*_ATTACH, _JSON, Setting("watch", "show it again every second", kind="switch")),
+)
+
+STATUS = Command(
+    name="status",
+    summary="show what one node does",
+    text="Show one node's own figures: version, uptime, workers, queue, calls, modules, links.",
+    examples="  velum status\n  velum status --node 127.0.0.1:8002 --json",
+    run="velum.cli.commands:status",
+    settings=(*_ATTACH, _JSON),
+)
+
+INSPECT = Command(
+    name="inspect",
+    summary="show a module's imports, exports and signatures",
+    text="""Show what a WebAssembly module imports and exports, and whether velum runs it. Needs no
+node. Exit status 1 when velum would refuse the module.""",
+    examples="  velum inspect tests/guests/primes.wasm",
+    run="velum.cli.commands:inspect",
+    positionals=(Positional("file", "the module, a .wasm file"),),
+    settings=(_JSON,),
+)
+
+DOCTOR = Command(
+    name="doctor",
+    summary="check this machine: ports, beacons, limits, versions",
+    text="""Check everything that a node needs of this machine. Each line says ok, warn or fail, and
+what to do. Exit status 1 when something fails.""",
+    examples="  velum doctor\n  velum doctor 3         also whether node 3's port is free",
+    run="velum.cli.doctor:run",
+    positionals=(
+        Positional(
+            "id",
+            "the node whose port is looked at (default 1)",
+            numbers.node_id,
+            optional=True,
+            default=1,
+        ),
+    ),
+    settings=(_HOST, _BEACON_PORT, _JSON),
+)
+
+UP = Command(
+    name="up",
+    summary="start a mesh of N nodes in this terminal",
+    text="""Start N nodes as processes of this machine, show what they print with each node's id in
+front, and say when all see each other. Ctrl-C stops all; a second Ctrl-C does so at once.""",
+    examples="""  velum up 4
+  velum up 2 --first-id 11 --workers 1      nodes 11 and 12""",
+    run="velum.cli.up:run",
+    positionals=(Positional("count", "number of nodes", numbers.count, metavar="N"),),
+    settings=(
+        Setting(
+            "first-id", "id of the first; the others count up", numbers.node_id, 1, metavar="ID"
+        ),
+        Setting(
+            "port",
+            "port of the first, the others count up; 0 for any free ones; else 8000 + ID each",
+            numbers.port,
+            metavar="N",
+        ),
+        _HOST,
+        _BEACON_PORT,
+        _JOIN,
+        Setting(
+            "workers",
+            "worker processes of each node; else the cores are shared out",
+            numbers.workers,
+            metavar="N",
+        ),
+        _MEMORY,
+        _LOG_LEVEL,
+        _LOG_JSON,
+    ),
+)
+
+DEMO = Command(
+    name="demo",
+    summary="see a mesh work, lose a node, and lose nothing",
+    text="""Start a small mesh on free ports, run arithmetic and WebAssembly on it, count the primes
+below 5,000,000 as 200 tasks, kill a node on the way with SIGKILL, and check the answers. Stops
+everything it started. Exit status 0 only when every answer is right.""",
+    examples="  velum demo\n  velum demo --nodes 6",
+    run="velum.cli.demo:run",
+    settings=(
+        Setting("nodes", "number of nodes, 2 to 16", numbers.demo_nodes, 4, metavar="N"),
+        _JSON,
+    ),
+)
+
+SIM = Command(
+    name="sim",
+    summary="simulate membership over hundreds of nodes",
+    text="""Run the membership policy of real nodes over a simulated network, and print how soon
+failures are detected and known to all, false positives, and bytes per node and second. One seed
+gives one run, always.""",
+    examples="""  velum sim --nodes 1000 --seed 7
+  velum sim --nodes 300 --seed 7 --loss 0.1""",
+    run="velum.sim.cli:run",
+    extend="velum.sim.cli:add_arguments",
+)
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (NODE, CALL, WASM, NODES, STATUS, INSPECT, DOCTOR, UP, DEMO, SIM)
+}

@@ -1,0 +1,394 @@
+"""The prompt of a node: ``add 10 20``, ``wasm FILE FUNC ARGS...``, ``nodes``, ``help``.
+
+Owns the words of the prompt, their completion, and the form of an answer. Refuses to know how a
+node works: it holds a `Mesh` and asks it. Three parts: `Shell` runs one line, `Completions` says
+what may follow the words typed so far, and `Repl` puts both behind prompt_toolkit, which is
+imported only there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from velum.cli import numbers, show
+from velum.errors import VelumError
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import Completion
+    from prompt_toolkit.document import Document
+
+    from velum.api import Mesh, TaskFuture
+
+BUILT_INS = ("add", "sub", "mul", "div")
+TOOLBAR_FRESH_S = 1.0  # members' figures change once a second
+POLL_S = 0.25  # between looks whether the node has ended while an answer is awaited
+
+
+class LineError(Exception):
+    """A line that cannot be run; its text says why."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A command of the prompt."""
+
+    usage: str
+    summary: str
+    details: str = ""
+
+
+_OPTIONS = {
+    "--timeout": ("timeout", numbers.seconds),
+    "--on": ("node", numbers.node_id),
+    "--fuel": ("fuel", numbers.count),
+    "--memory": ("memory", numbers.guest_memory),
+}
+_TASK_DETAILS = (
+    "  --timeout S   stop it after this long: 5, 0.2, 500ms\n  --on ID       run on that node"
+)
+_WASM_OPTIONS = tuple(_OPTIONS)
+_CALL_OPTIONS = ("--timeout", "--on")
+
+WORDS: dict[str, Word] = {
+    "add": Word("add A B", "A + B, on the least busy node", _TASK_DETAILS),
+    "sub": Word("sub A B", "A - B", _TASK_DETAILS),
+    "mul": Word("mul A B", "A * B", _TASK_DETAILS),
+    "div": Word("div A B", "A / B; integers round toward zero", _TASK_DETAILS),
+    "wasm": Word(
+        "wasm FILE FUNC ARGS...",
+        "run a WebAssembly function on the least busy node",
+        f"{_TASK_DETAILS}\n  --fuel N      most loop rounds and calls\n"
+        "  --memory M    most linear memory: 64K, 16M\n  Tab completes files and functions.",
+    ),
+    "nodes": Word("nodes", "the members of the mesh and their load"),
+    "status": Word("status", "what this node does"),
+    "help": Word("help [COMMAND]", "this list, or more about one command"),
+    "quit": Word("quit", "leave the mesh; also exit, Ctrl-D"),
+}
+_ALIASES = {"exit": "quit", "?": "help"}
+
+
+@dataclass
+class Task:
+    """The words of a task, options taken out."""
+
+    words: list[str]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Shell:
+    """Runs lines against a mesh; `write` gets whole lines of output."""
+
+    def __init__(self, mesh: Mesh, write: Callable[[str], object] = print) -> None:
+        self.mesh = mesh
+        self.closing = threading.Event()
+        self.waiting = False  # for an answer: only then does an interrupt stop something
+        self._write = write
+        self._paint = show.Paint(sys.stdout)
+
+    def run(self, line: str) -> bool:
+        """Runs one line; False when the person wants to leave. Never raises for what was typed."""
+        try:
+            words = shlex.split(line, comments=True)
+            return self._run(words) if words else True
+        except (LineError, ValueError, VelumError) as error:
+            self._complain(str(error))
+        except FutureTimeout:
+            self._complain("no answer in time")
+        except OSError as error:
+            self._complain(f"{error.filename or line}: {error.strerror or error}")
+        return True
+
+    def _run(self, words: list[str]) -> bool:
+        name = _ALIASES.get(words[0], words[0])
+        if name not in WORDS:
+            raise LineError(f"unknown command {words[0]!r}; try: help")
+        if name == "quit":
+            return False
+        if name in BUILT_INS:
+            self._call(name, words[1:])
+        elif name == "wasm":
+            self._wasm(words[1:])
+        elif name == "nodes":
+            self._say(show.nodes_table(self.mesh.nodes(), self._paint))
+        elif name == "status":
+            self._say(show.facts(self.mesh.status(), self._paint))
+        else:
+            self._help(words[1:])
+        return True
+
+    def _call(self, name: str, words: list[str]) -> None:
+        task = take_options(words, _CALL_OPTIONS)
+        if len(task.words) != 2:
+            raise LineError(f"{name} takes two numbers: {WORDS[name].usage}")
+        args = [numbers.call_number(word) for word in task.words]
+        self._answer(self.mesh.spawn(name, *args, **task.options))
+
+    def _wasm(self, words: list[str]) -> None:
+        task = take_options(words, _WASM_OPTIONS)
+        if len(task.words) < 2:
+            raise LineError(f"usage: {WORDS['wasm'].usage}")
+        file, function, *rest = task.words
+        args = [numbers.wasm_number(word) for word in rest]
+        memory = task.options.pop("memory", None)
+        pages = memory // numbers.PAGE_BYTES if memory else None
+        path = os.path.expanduser(file)
+        self._answer(self.mesh.spawn_wasm(path, function, *args, pages=pages, **task.options))
+
+    def _answer(self, future: TaskFuture) -> None:
+        try:
+            self.waiting = True
+            value = self._await(future)
+        except KeyboardInterrupt:
+            future.cancel()
+            self._say(["cancelled"])
+            return
+        finally:
+            self.waiting = False
+        where = f"(node {future.node or '?'}, {show.duration(future.elapsed_us)})"
+        self._say([f"{show.value_text(value) or 'done'}   {self._paint('dim', where)}"])
+
+    def _await(self, future: TaskFuture) -> Any:
+        """The result; gives up, cancelling, when the node is told to leave meanwhile."""
+        while True:
+            try:
+                return future.result(POLL_S)
+            except FutureTimeout:
+                if future.done():
+                    return future.result()
+                if self.closing.is_set():
+                    future.cancel()
+                    raise LineError("the node is leaving; the task was cancelled") from None
+
+    def _help(self, words: list[str]) -> None:
+        if words:
+            word = WORDS.get(_ALIASES.get(words[0], words[0]))
+            if word is None:
+                raise LineError(f"unknown command {words[0]!r}; try: help")
+            self._say([word.usage, f"  {word.summary}", *word.details.splitlines()])
+            return
+        width = max(len(word.usage) for word in WORDS.values())
+        self._say([f"{word.usage.ljust(width)}  {word.summary}" for word in WORDS.values()])
+
+    def _say(self, lines: Iterable[str]) -> None:
+        self._write("\n".join(lines))
+
+    def _complain(self, text: str) -> None:
+        self._write(self._paint("red", "error: ") + text)
+
+
+def take_options(words: list[str], allowed: tuple[str, ...]) -> Task:
+    """Parts ``--name value`` and ``--name=value`` from the other words. Raises LineError."""
+    task = Task([])
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            task.words.append(word)
+            continue
+        flag, equals, text = word.partition("=")
+        if flag not in allowed:
+            raise LineError(f"unknown option {flag}; there are {', '.join(allowed)}")
+        key, read = _OPTIONS[flag]
+        value = text if equals else next(rest, None)
+        if value is None:
+            raise LineError(f"{flag} needs a value")
+        task.options[key] = read(value)
+    return task
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One completion: the text that replaces the last `replaces` characters, and a note on it."""
+
+    text: str
+    replaces: int
+    note: str = ""
+
+
+class Completions:
+    """What may follow; exports of a module are read once for each version of its file."""
+
+    def __init__(self) -> None:
+        self._exports: dict[str, tuple[tuple[int, int], list[tuple[str, str]]]] = {}
+
+    def of(self, text: str) -> Iterator[Choice]:
+        """The choices for a line whose part before the cursor is `text`."""
+        words = text.split()
+        if not words or text[-1].isspace():
+            words.append("")
+        word = words[-1]
+        place = len(words) - 1
+        if place == 0:
+            yield from _starting(word, ((name, WORDS[name].summary) for name in WORDS))
+        elif words[0] == "help":
+            yield from _starting(word, ((name, "") for name in WORDS))
+        elif word.startswith("--"):
+            options = {"wasm": _WASM_OPTIONS}.get(words[0], ())
+            if words[0] in BUILT_INS:
+                options = _CALL_OPTIONS
+            yield from _starting(word, ((option, "") for option in options))
+        elif words[0] == "wasm" and place == 1:
+            yield from _files(word)
+        elif words[0] == "wasm" and place == 2:
+            yield from _starting(word, self._functions(words[1]))
+
+    def _functions(self, path: str) -> list[tuple[str, str]]:
+        """(name, signature) of a module's functions; none for a file that is no module."""
+        from velum import _core
+        from velum.cli.commands import extern_text
+
+        path = os.path.expanduser(path)
+        try:
+            info = os.stat(path)
+            version = (info.st_mtime_ns, info.st_size)
+            known = self._exports.get(path)
+            if known is None or known[0] != version:
+                if info.st_size > _core.MODULE_BYTES_MAX:
+                    return []
+                externs = _core.inspect(Path(path).read_bytes())
+                functions = [
+                    (extern["name"], extern_text(extern))
+                    for extern in externs
+                    if not extern["import"] and extern["kind"] == "function"
+                ]
+                known = self._exports[path] = (version, functions)
+        except (OSError, _core.CoreError):
+            return []
+        return known[1]
+
+
+def _starting(word: str, choices: Iterable[tuple[str, str]]) -> Iterator[Choice]:
+    for text, note in choices:
+        if text.startswith(word):
+            yield Choice(text, len(word), note)
+
+
+def _files(word: str) -> Iterator[Choice]:
+    """Folders and .wasm files that start like `word`."""
+    folder, start = os.path.split(word)
+    try:
+        entries = sorted(os.scandir(os.path.expanduser(folder) or "."), key=lambda e: e.name)
+    except OSError:
+        return
+    for entry in entries:
+        if not entry.name.startswith(start) or (entry.name.startswith(".") and not start):
+            continue
+        if entry.is_dir():
+            yield Choice(entry.name + "/", len(start))
+        elif entry.name.endswith(".wasm"):
+            yield Choice(entry.name, len(start))
+
+
+def history_path() -> Path:
+    """Where the lines typed are kept: $XDG_STATE_HOME/velum/history."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(state) / "velum" / "history"
+
+
+class Repl:
+    """The prompt on a terminal. Peers' comings and goings are printed above it."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import Completer, Completion
+
+        completions = Completions()
+
+        class Words(Completer):
+            def get_completions(self, document: Document, _event: object) -> Iterator[Completion]:
+                for choice in completions.of(document.text_before_cursor):
+                    yield Completion(choice.text, -choice.replaces, display_meta=choice.note)
+
+        self._mesh = mesh
+        self._shell = Shell(mesh)
+        self._toolbar_at = float("-inf")
+        self._toolbar_text = ""
+        self._session: PromptSession[str] = PromptSession(
+            "velum> ",
+            history=_history(),
+            completer=Words(),
+            complete_while_typing=False,
+            bottom_toolbar=self._toolbar,
+            refresh_interval=TOOLBAR_FRESH_S,
+        )
+
+    def run(self) -> None:
+        """Reads and runs lines until quit, Ctrl-D, Ctrl-C on an empty line, or `stop`."""
+        from prompt_toolkit.patch_stdout import patch_stdout
+
+        with patch_stdout(raw=True):
+            while not self._shell.closing.is_set():
+                try:
+                    line = self._session.prompt()
+                    if not self._shell.run(line):
+                        return
+                except EOFError:
+                    return
+                except KeyboardInterrupt:  # Ctrl-C clears a line; on an empty one it leaves
+                    if not self._session.default_buffer.text:
+                        return
+
+    def stop(self) -> None:
+        """Ends `run`; from any thread or a signal handler."""
+        self._shell.closing.set()
+        app = self._session.app
+        if app.is_running and app.loop is not None:
+            app.loop.call_soon_threadsafe(self._end_prompt)
+
+    def interrupt(self) -> None:
+        """Ctrl-C as a signal: stops the task under way. For a signal handler in `run`'s thread.
+
+        At the prompt Ctrl-C is a key, not a signal; between the two there is nothing to stop, and
+        an exception there would meet prompt_toolkit half set up.
+        """
+        if self._shell.waiting:
+            raise KeyboardInterrupt
+
+    def _end_prompt(self) -> None:
+        app = self._session.app
+        if app.is_running and not app.is_done:
+            app.exit(exception=EOFError())
+
+    def _toolbar(self) -> str:
+        now = time.monotonic()
+        if now - self._toolbar_at >= TOOLBAR_FRESH_S:
+            self._toolbar_at = now
+            self._toolbar_text = toolbar_text(self._mesh)
+        return self._toolbar_text
+
+
+def toolbar_text(mesh: Mesh) -> str:
+    """``node 1 | 4 nodes, 8 workers, 3 busy``; only members alive count."""
+    try:
+        members = mesh.nodes()
+    except VelumError as error:
+        return str(error)
+    alive = [info for info in members if info.state == "alive"]
+    me = next((info.id for info in members if info.me), "?")
+    workers = sum(info.slots for info in alive)
+    busy = sum(info.running for info in alive)
+    size = f"{show.plural(len(alive), 'node')}, {show.plural(workers, 'worker')}, {busy} busy"
+    return f" node {me} | {size} | help, Tab, Ctrl-D "
+
+
+def _history() -> Any:
+    """The history file; in memory only where it cannot be written."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))
