@@ -447,16 +447,27 @@ cdef class Hub:
 
     # events
 
-    def poll(self, int64_t timeout_us):
+    def poll(self, int64_t timeout_us, int64_t spin_us=0):
         """Sleeps until something happens or the time has passed (negative: no limit); the events.
+
+        For the first `spin_us` it looks again and again, letting others run, before it sleeps.
 
         RESULTs come grouped, one event a link: (RESULTS, link, [(correlation, node, run_us, value,
         payload), ...], last health). A frame that does not decode closes its link.
         """
         self.check()
         cdef int n, i
+        cdef int64_t end
         with nogil:
-            n = c.velum_hub_poll(self.hub, timeout_us, self.events, EVENTS)
+            n = 0
+            if spin_us > 0 and timeout_us != 0:
+                end = c.velum_port_now_us() + spin_us
+                while n == 0 and c.velum_port_now_us() < end:
+                    n = c.velum_hub_poll(self.hub, 0, self.events, EVENTS)
+                    if n == 0:
+                        c.velum_port_yield()
+            if n == 0:
+                n = c.velum_hub_poll(self.hub, timeout_us, self.events, EVENTS)
         if n < 0:
             raise CoreError(n)
         out = []

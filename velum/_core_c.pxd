@@ -25,6 +25,10 @@ cdef extern from "velum.h" nogil:
         uint32_t ip
         uint16_t port
 
+cdef extern from "velum_port.h" nogil:
+    int64_t velum_port_now_us()
+    void velum_port_yield()
+
 cdef extern from "velum_opt.h" nogil:
     enum:
         VELUM_MODULE_BYTES_MAX

@@ -22,6 +22,8 @@ from velum.errors import VelumError, code_of, error_from
 Number = int | float
 ModuleLike = str | os.PathLike[str] | bytes | wasm.Module
 
+Drive = Callable[[Callable[[], bool], float | None], None]
+
 CALL_FRAME = 0x10
 TASK_FRAME = 0x11
 TIMEOUT_MS_MAX = 0xFFFFFFFF
@@ -55,6 +57,7 @@ class TaskFuture(Future[Any]):
         self._began = time.perf_counter_ns()
         self._stop: Callable[[int], None] | None = None
         self._number = 0
+        self._drive: Drive | None = None
 
     if not TYPE_CHECKING:  # to a type checker it is the attribute that Future declares
 
@@ -69,9 +72,14 @@ class TaskFuture(Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """The number, or None of a function without result. Raises the task's error;
         concurrent.futures.TimeoutError when it is not done in `timeout` seconds."""
+        if self._state == "PENDING" and self._drive is not None and self._made is None:
+            self._drive(self._is_settled, timeout)
         if self._state == "FINISHED" and self._exception is None:
             return self._result
         return super().result(timeout)
+
+    def _is_settled(self) -> bool:
+        return self._state != "PENDING"
 
     def cancel(self) -> bool:
         """Stops the task, running or not. False when it was done already."""
@@ -80,6 +88,10 @@ class TaskFuture(Future[Any]):
         if self._stop is not None:
             self._stop(self._number)
         return True
+
+    def driven_by(self, drive: Drive) -> None:
+        """Names what runs the loop that brings the answer, for a thread that waits for it."""
+        self._drive = drive
 
     def on_cancel(self, stop: Callable[[int], None], number: int) -> None:
         """Names what `cancel` calls beyond marking this future; it is called at once if it was."""

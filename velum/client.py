@@ -34,13 +34,14 @@ MODULE_BYTES = 512 << 20  # what a client may have under way in modules
 
 @dataclass
 class Sent:
-    """A task or question under way. `link` is 0 while it waits for one."""
+    """A task under way. `link` is 0 while it waits for one."""
 
-    __slots__ = ("link", "losses", "work")
+    __slots__ = ("deaths", "link", "losses", "work")
 
     work: Work
     link: int
     losses: int
+    deaths: int  # of workers, told of a task that this side has placed itself
 
 
 class Client(Mesh):
@@ -68,6 +69,8 @@ class Client(Mesh):
         self._closed = False
         self._attached = threading.Event()
         self._runtime = Runtime(self._hub, "velum client")
+        self._runtime.unfinished = self._sent.__len__
+        self._runtime.at_end(self._ended)
         self._runtime.on_event(_core.OPENED, self._on_opened)
         self._runtime.on_event(_core.CLOSED, self._on_closed)
         self._runtime.on_event(_core.RESULTS, self._on_results)
@@ -113,7 +116,15 @@ class Client(Mesh):
         self._runtime.join(5)
         self._fail_all(error_from(code_of("CLOSED"), "the client was closed"))
 
+    def _ended(self) -> None:
+        """The loop has ended: in order, or because it failed."""
+        self._closed = True
+        self._attached.set()
+        why = self._runtime.failure
+        self._fail_all(error_from(code_of("CLOSED"), f"the client failed: {why}" if why else ""))
+
     def _submit(self, work: Work) -> None:
+        work.future.driven_by(self._runtime.drive)
         if self._closed:
             work.future.fail(error_from(code_of("CLOSED"), "the client was closed"))
             return
@@ -247,7 +258,7 @@ class Client(Mesh):
         if work.module is not None and not self._pin(work):
             return
         work.future.on_cancel(self._cancel_soon, correlation)
-        self._sent[correlation] = Sent(work, 0, 0)
+        self._sent[correlation] = Sent(work, 0, 0, 0)
         if work.node is not None:
             self._find(correlation, work.node)
             return
@@ -361,12 +372,28 @@ class Client(Mesh):
                 work.future.settle(node, run_us, value)
 
     def _on_error(self, _link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
-        code, node, _deaths, text = body
+        code, node, deaths, text = body
         question = self._questions.pop(correlation, None)
         if question is not None:
             question.set_exception(error_from(code, text, node))
+        elif correlation in self._pinned and code == code_of("WORKER_DIED"):
+            self._killed(correlation, node, max(1, deaths))
         else:
             self._fail(correlation, error_from(code, text, node))
+
+    def _killed(self, correlation: int, node: int, deaths: int) -> None:
+        """A task placed from here has killed its worker: it is sent again, but not for ever."""
+        from velum.policy.scheduler import DEATHS_MAX
+
+        sent = self._sent[correlation]
+        sent.deaths += deaths
+        if sent.deaths < DEATHS_MAX:
+            sent.link = 0
+            self._waiting.append(correlation)
+            self._pump()
+            return
+        text = f"task killed {sent.deaths} workers and is refused as poison"
+        self._fail(correlation, error_from(code_of("POISON"), text, node))
 
     def _question(self, topic: str, answer: Future[bytes]) -> None:
         correlation = self._next

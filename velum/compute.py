@@ -82,6 +82,9 @@ class Compute:
         self._incoming: deque[Work] = deque()
         self._draining = False
         self._taken: list[Task] = []
+        runtime.unfinished = self._jobs.__len__
+        runtime.at_end(self.hand_back)
+        runtime.at_end(self.close)
         runtime.on_event(_core.RESULTS, self._on_results)
         runtime.on_frame(CALL_FRAME, self._on_call)
         runtime.on_frame(TASK_FRAME, self._on_task)
@@ -99,6 +102,7 @@ class Compute:
 
     def submit(self, work: Work) -> None:
         """Takes a task over; many that come at once are scheduled as one batch."""
+        work.future.driven_by(self._runtime.drive)
         self._incoming.append(work)
         if not self._draining:
             self._draining = True
@@ -228,7 +232,9 @@ class Compute:
             return
         peer = self.members.peers.get(link)
         if peer is not None:
-            self._answered(peer.id, results, types.Health(*health))
+            news = None if peer.told == health else types.Health(*health)
+            peer.told = health
+            self._answered(peer.id, results, news)
 
     def _answered(self, node: int, results: list[Result], health: types.Health | None) -> None:
         by_ticket = {result[0]: result for result in results}

@@ -9,7 +9,7 @@ service who can be sent work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +32,15 @@ ROLE_NAMES = {ROLE_NODE: "node", ROLE_LEAF: "leaf"}
 STATE_NAMES = types.STATE_NAMES
 
 
-@dataclass
+@dataclass(slots=True)
 class Peer:
     """An open link: who is at its other end. `id` is 0 for a client."""
-
-    __slots__ = ("address", "id", "link", "role")
 
     link: int
     role: int
     id: int
     address: Address
+    told: Sequence[int] = ()  # the health that its latest answer carried
 
 
 @dataclass

@@ -1,17 +1,24 @@
-"""One thread and one hub: the loop that a node and a client share.
+"""One hub and the loop that serves it: what a node and a client share.
 
-Owns the thread, the order in which events are served, and the way in for other threads. Refuses to
-know what frames mean: services register handlers for event kinds and frame types. Works by asking
-the hub for events until the nearest deadline of any service; a call from another thread waits in a
-queue and wakes the hub only if it may be asleep.
+Owns the order in which events are served, who runs the loop at a moment, and the way in for other
+threads. Refuses to know what frames mean: services register handlers for event kinds and frame
+types. Works by asking the hub for events until the nearest deadline of any service; a call from
+another thread waits in a queue and wakes the hub only if it may be asleep.
+
+The loop runs in one thread at a time. That is the runtime's own, but a thread that waits for an
+answer would only sleep while that one works, and waking each other costs two threads more than a
+call does. So it may `drive` the loop itself, for at most DRIVE_NS at a time; while calls follow
+each other closely the runtime's thread stays back and looks every millisecond whether it is needed.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import signal
 import threading
 import time
+from _signal import getsignal  # type: ignore[import-not-found]  # signal's own makes an enum
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,6 +26,10 @@ from typing import Any, Protocol
 from velum import _core
 
 log = logging.getLogger("velum")
+
+DRIVE_NS = 2_000_000  # a longer wait is no longer about the cost of waking a thread
+LINGER_NS = 1_000_000  # how long after a drive the next one is expected
+SPIN_US = 50  # how long a driving thread looks for its answer before it sleeps: a wake-up's cost
 
 Handler = Callable[..., None]
 
@@ -37,7 +48,7 @@ class Service(Protocol):
 
 
 class Runtime:
-    """The loop. Build it, register, `start()`; everything registered runs in its thread."""
+    """The loop. Build it, register, `start()`; what is registered runs in one thread at a time."""
 
     def __init__(self, hub: _core.Hub, name: str) -> None:
         self.hub = hub
@@ -45,13 +56,20 @@ class Runtime:
         self.services: list[Service] = []
         self.failure: BaseException | None = None
         self.random = random.Random()
+        self.unfinished: Callable[[], int] = lambda: 0  # tasks that somebody waits for
         self._events: dict[int, Handler] = {}
         self._frames: dict[int, Handler] = {}
+        self._at_end: list[Callable[[], None]] = []
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._asleep = False
         self._stopping = False
         self.stopped = threading.Event()
+        self._wheel = threading.Lock()  # held by the thread that runs the loop
+        self._wanted = False  # a thread waits for the wheel
+        self._drivers_until = 0  # monotonic ns; before it the runtime's thread stays back
+        self._take_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._ident = 0  # of the thread, once it runs
 
     # ---- before the start ----
 
@@ -63,6 +81,10 @@ class Runtime:
         """Calls handler(link, correlation, body) for frames of a type."""
         self._frames[kind] = handler
 
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Calls function() when the loop has ended, in order or not; the hub is still open."""
+        self._at_end.append(function)
+
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
@@ -70,7 +92,7 @@ class Runtime:
     # ---- from any thread ----
 
     def call_soon(self, function: Callable[..., None], *args: Any) -> None:
-        """Runs function(*args) in the loop's thread, soon."""
+        """Runs function(*args) in the loop, soon."""
         self._inbox.append((function, args))
         if self._asleep:
             self._asleep = False
@@ -82,9 +104,60 @@ class Runtime:
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until the loop has ended and its hub is closed."""
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._ident:
             return False
         return self.stopped.wait(timeout)
+
+    def drive(self, done: Callable[[], bool], timeout: float | None = None) -> None:
+        """Runs the loop in the calling thread until done(), or for a short while.
+
+        Returns at once where the caller may not drive: another thread does, the caller is the
+        runtime's thread, or the program handles Ctrl-C in a way of its own.
+        """
+        if self._stopping or not self._take_wheel():
+            return
+        main = threading.get_ident() == Interrupts.main
+        try:
+            if main:
+                Interrupts.driving = True
+            now = time.monotonic_ns()
+            end = now + (DRIVE_NS if timeout is None else min(DRIVE_NS, int(timeout * 1e9)))
+            self._drivers_until = end + LINGER_NS
+            self._serve_inbox()
+            while not done() and not self._stopping and now < end:
+                self._turn(end // 1000, SPIN_US)
+                now = time.monotonic_ns()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            busy = not done() or self._inbox or self.unfinished()
+            self._drivers_until = 0 if busy else time.monotonic_ns() + LINGER_NS
+            self._wheel.release()
+            if busy:
+                self._take_over.set()
+            if main:
+                Interrupts.end()
+
+    # ---- who drives ----
+
+    def _take_wheel(self) -> bool:
+        if threading.get_ident() == self._ident or not Interrupts.allow():
+            return False
+        if self._wheel.acquire(blocking=False):
+            return True
+        if self._wanted or time.monotonic_ns() < self._drivers_until:
+            return False  # another caller's drive serves this one too
+        self._wanted = True
+        self.hub.wake()
+        got = self._wheel.acquire(timeout=DRIVE_NS / 1e9)
+        self._wanted = False
+        return got
+
+    def _stay_back(self) -> None:
+        while not self._stopping and (self._wanted or time.monotonic_ns() < self._drivers_until):
+            self._take_over.wait(LINGER_NS / 1e9)
+            self._take_over.clear()
 
     # ---- the loop ----
 
@@ -92,41 +165,56 @@ class Runtime:
         self._stopping = True
         self.failure = self.failure or failure
 
+    def _fail(self, error: BaseException) -> None:
+        log.error("%s: the loop failed", self.name, exc_info=error)
+        self._stop(error)
+
     def _run(self) -> None:
-        try:
-            self._serve_inbox()  # what was asked before the start comes before any event
-            while not self._stopping:
-                self._turn()
-            self.hub.flush()
-        except BaseException as error:  # the loop's end must be known, whatever ended it
-            log.exception("%s: the loop failed", self.name)
-            self.failure = error
-        finally:
-            self._stopping = True
+        self._ident = threading.get_ident()
+        with self._wheel:
+            self._guarded(self._serve_inbox)  # what was asked before the start comes first
+        while not self._stopping:
+            with self._wheel:
+                while not (self._stopping or self._wanted):
+                    self._guarded(self._turn)
+            self._stay_back()
+        with self._wheel:
+            for function in (*self._at_end, self.hub.flush):
+                self._guarded(function)
             self.hub.close()
             self.stopped.set()
 
-    def _turn(self) -> None:
-        deadline = min(
-            (d for d in (s.next_deadline() for s in self.services) if d is not None), default=None
-        )
+    def _guarded(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except BaseException as error:  # the loop's end must be known, whatever ended it
+            self._fail(error)
+
+    def _turn(self, until_us: int | None = None, spin_us: int = 0) -> None:
+        due = None
+        for service in self.services:
+            deadline = service.next_deadline()
+            if deadline is not None and (due is None or deadline < due):
+                due = deadline
+        if until_us is None or (due is not None and due * 1000 < until_us):
+            until_us = None if due is None else due * 1000
         self._asleep = True
         if self._inbox:
             timeout_us = 0
-        elif deadline is None:
+        elif until_us is None:
             timeout_us = -1
         else:
-            timeout_us = max(0, deadline * 1000 - time.monotonic_ns() // 1000)
-        events = self.hub.poll(timeout_us)
+            timeout_us = max(0, until_us - time.monotonic_ns() // 1000)
+        events = self.hub.poll(timeout_us, spin_us)
         self._asleep = False
         for event in events:
             self._serve(event)
         self._serve_inbox()
-        now = now_ms()
-        for service in self.services:
-            due = service.next_deadline()
-            if due is not None and due <= now:
-                service.on_time(now)
+        if due is not None and due <= (now := now_ms()):
+            for service in self.services:
+                deadline = service.next_deadline()
+                if deadline is not None and deadline <= now:
+                    service.on_time(now)
 
     def _serve_inbox(self) -> None:
         inbox = self._inbox
@@ -146,3 +234,42 @@ class Runtime:
         handler = self._events.get(kind)
         if handler is not None:
             handler(*event[1:])
+
+
+class Interrupts:
+    """Keeps Ctrl-C out of the loop while the main thread drives it.
+
+    KeyboardInterrupt would strike between any two steps of a policy. As asyncio.Runner does, the
+    default handler is replaced by one that notes the signal; it is raised when the drive has ended.
+    A program with a handler of its own keeps it, and its main thread does not drive.
+    """
+
+    main = threading.main_thread().ident
+    driving = False
+    struck = False
+
+    @staticmethod
+    def allow() -> bool:
+        """Whether the calling thread may drive: it is not the main one, or Ctrl-C is ours."""
+        if threading.get_ident() != Interrupts.main:
+            return True
+        handler = getsignal(signal.SIGINT)
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, Interrupts.strike)
+            return True
+        return handler is Interrupts.strike
+
+    @staticmethod
+    def strike(_signal: int, _frame: object) -> None:
+        """The handler of SIGINT; runs in the main thread."""
+        if not Interrupts.driving:
+            raise KeyboardInterrupt
+        Interrupts.struck = True
+
+    @staticmethod
+    def end() -> None:
+        """The main thread has let go of the wheel: raises what struck meanwhile."""
+        Interrupts.driving = False
+        if Interrupts.struck:
+            Interrupts.struck = False
+            raise KeyboardInterrupt

@@ -22,6 +22,9 @@ int64_t velum_port_now_us(void);
 /* Milliseconds since 1970-01-01 UTC; 0 if the platform has no calendar clock. */
 uint64_t velum_port_unix_ms(void);
 
+/* Lets another thread or process run, if one is ready to; may do nothing. */
+void velum_port_yield(void);
+
 /* Fills `out` with `n` bytes good enough for identifiers. 0 or SYSTEM. */
 int velum_port_random(void *out, size_t n);
 

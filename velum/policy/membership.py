@@ -28,31 +28,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import membership_io as io
 from . import membership_tuning as tuning
 from .agenda import Agenda, Key
 from .dissemination import Dissemination, copies
-from .membership_io import (
-    AnswerBeacon,
-    BroadcastBeacon,
-    ByeReceived,
-    CheckLink,
-    DatagramArrived,
-    DialFailed,
-    Effect,
-    Event,
-    ExchangeState,
-    HealthHeard,
-    HealthMeasured,
-    IdConflict,
-    LeaveRequested,
-    LinkClosed,
-    MemberChanged,
-    OpenLink,
-    SendDatagram,
-    Started,
-    SyncArrived,
-    TimePassed,
-)
 from .probing import CONFIRM, RELAY, ROUND, SEEK, TELL, Probe, RoundTrip
 from .roster import CLASH, CONFIRMATION, GONE_MAX, STALE, Roster
 from .suspicion import LocalHealth
@@ -116,23 +95,24 @@ class Membership:
         self._agenda = Agenda()
         self._seeds: tuple[Address, ...] = ()
         self._seed_wait_ms = tuning.SEED_MS_MIN
+        self._eager_seeks = 0  # more to do, since a dead member came back
         self._started = False
         self._started_ms = 0
         self._joined = False  # has merged somebody's full state
         self._now = 0
-        self._effects: list[Effect] = []
+        self._effects: list[io.Effect] = []
 
     # ---- the machine ----
 
-    def handle(self, event: Event, now_ms: int) -> list[Effect]:
+    def handle(self, event: io.Event, now_ms: int) -> list[io.Effect]:
         """Take in what happened at `now_ms`, never earlier than before; returns what to do.
 
         Raises RuntimeError for what cannot happen now: anything before Started, a second Started.
         """
-        if self._started == isinstance(event, Started):
+        if self._started == isinstance(event, io.Started):
             raise RuntimeError(f"{type(event).__name__} when started is {self._started}")
         self._now = now_ms
-        effects: list[Effect] = []
+        effects: list[io.Effect] = []
         self._effects = effects
         due = self._agenda.next()
         if due is not None and now_ms - due > tuning.OVERSLEPT_MS:
@@ -229,7 +209,7 @@ class Membership:
 
     # ---- start, leave, time ----
 
-    def _on_started(self, event: Started) -> None:
+    def _on_started(self, event: io.Started) -> None:
         self._seeds = tuple(seed for seed in event.seeds if seed != self._me.address)
         self._start_timers(0)
         if self._seeds:
@@ -242,7 +222,7 @@ class Membership:
         if self._config.beacons:
             self._arm((_BEACON, 0), first_beacon_ms)
 
-    def _on_leave_requested(self, _: LeaveRequested) -> None:
+    def _on_leave_requested(self, _: io.LeaveRequested) -> None:
         self._me = self._me._replace(state=LEFT)
         self._agenda.clear()
         self._probes.clear()
@@ -252,10 +232,10 @@ class Membership:
         for id in self._roster.order.sample(tuning.FAREWELLS, self._roster.is_gossip):
             self._gossip_to(self._roster.members[id].address, (self._me,))
 
-    def _on_time_passed(self, _: TimePassed) -> None:
+    def _on_time_passed(self, _: io.TimePassed) -> None:
         """Nothing more: every event lets the alarms that are due go off."""
 
-    def _on_health_measured(self, event: HealthMeasured) -> None:
+    def _on_health_measured(self, event: io.HealthMeasured) -> None:
         self._health = event.health
 
     def _oversleep(self, late_ms: int) -> None:
@@ -314,11 +294,14 @@ class Membership:
             self._announce(said)
         else:
             self._news.drop(said.id)
-        self._effects.append(MemberChanged(self._roster.members[said.id], before))
+        if before == DEAD and self._roster.gone:
+            self._eager_seeks = tuning.EAGER_SEEKS
+            self._arm((_SEEK, 0), int(self._rng.random() * tuning.EAGER_SEEK_MS))
+        self._effects.append(io.MemberChanged(self._roster.members[said.id], before))
         if said.state == SUSPECT:
             self._begin_suspicion(said)
         elif said.state == ALIVE and before != ALIVE and self._dials(said):
-            self._effects.append(OpenLink(said.id))
+            self._effects.append(io.OpenLink(said.id))
 
     def _dials(self, other: Update) -> bool:
         """Whether this node keeps the link to that member: of two nodes the smaller id does."""
@@ -413,7 +396,7 @@ class Membership:
             self._gossip_to(known.address, (update,))
 
     def _send(self, to: Address, message: Datagram) -> None:
-        self._effects.append(SendDatagram(to, message))
+        self._effects.append(io.SendDatagram(to, message))
 
     def _next_sequence(self) -> int:
         self._sequence += 1
@@ -444,11 +427,9 @@ class Membership:
         self._relays += probe.kind == RELAY
         return sequence
 
-    def _close(self, sequence: int) -> Probe:
+    def _close(self, sequence: int) -> None:
         self._agenda.cancel((_ANSWER, sequence))
-        probe = self._probes.pop(sequence)
-        self._relays -= probe.kind == RELAY
-        return probe
+        self._relays -= self._probes.pop(sequence).kind == RELAY
 
     def _send_probe(self, sequence: int, probe: Probe) -> None:
         known = self._roster.members.get(probe.target)
@@ -508,7 +489,7 @@ class Membership:
 
     # ---- datagrams ----
 
-    def _on_datagram_arrived(self, event: DatagramArrived) -> None:
+    def _on_datagram_arrived(self, event: io.DatagramArrived) -> None:
         message, source = event.message, event.source
         if message.sender == self._me.id and message.type != BEACON:
             self._gossip_to(source, (self._me,))
@@ -590,11 +571,11 @@ class Membership:
     def _note_health(self, id: int, health: Health) -> None:
         if self._roster.is_live(id):
             self._roster.note_health(id, health, self._now)
-            self._effects.append(HealthHeard(id, health))
+            self._effects.append(io.HealthHeard(id, health))
 
     # ---- links: what TCP knows ----
 
-    def _on_sync_arrived(self, event: SyncArrived) -> None:
+    def _on_sync_arrived(self, event: io.SyncArrived) -> None:
         if not event.records:
             return
         sender = event.records[0][0]
@@ -604,7 +585,7 @@ class Membership:
             said = update
             if said.id == self._me.id:
                 if joining and said.state == ALIVE and said.address != self._me.address:
-                    self._effects.append(IdConflict(said.id, said.address))
+                    self._effects.append(io.IdConflict(said.id, said.address))
                 else:
                     self._hear_of_me(said, sender.address)
                 continue
@@ -616,7 +597,7 @@ class Membership:
             if joining or said.id == sender.id:
                 self._note_health(said.id, health)
 
-    def _on_link_closed(self, event: LinkClosed) -> None:
+    def _on_link_closed(self, event: io.LinkClosed) -> None:
         if not self._roster.is_live(event.id):
             return
         if event.refused:
@@ -626,13 +607,13 @@ class Membership:
         if (_CHECK, event.id) not in self._agenda:
             self._arm((_CHECK, event.id), tuning.HOLD_MS)
             self._probe(event.id, TELL)
-            self._effects.append(CheckLink(event.id))
+            self._effects.append(io.CheckLink(event.id))
 
-    def _on_bye_received(self, event: ByeReceived) -> None:
+    def _on_bye_received(self, event: io.ByeReceived) -> None:
         if event.id in self._roster.members:
             self._find(event.id, LEFT)
 
-    def _on_dial_failed(self, event: DialFailed) -> None:
+    def _on_dial_failed(self, event: io.DialFailed) -> None:
         if not event.refused:
             return  # a lost way proves nothing: probes find out
         for id in self._roster.live_ids() - {self._me.id}:
@@ -646,7 +627,7 @@ class Membership:
         if address != self._me.address:
             self._exchanges += 1
             self._arm(key, tuning.HOLD_MS)
-            self._effects.append(ExchangeState(address))
+            self._effects.append(io.ExchangeState(address))
 
     def _on_exchange_over(self, _: Address) -> None:
         self._exchanges -= 1
@@ -664,7 +645,7 @@ class Membership:
         asks = bool(message.flags & BEACON_ASK)
         if message.role not in (NODE, LEAF):
             if asks and self._is_one_of_few():
-                self._effects.append(AnswerBeacon(source))
+                self._effects.append(io.AnswerBeacon(source))
             return
         if said.id == self._me.id:
             if address != self._me.address:
@@ -679,21 +660,21 @@ class Membership:
             if self._is_one_of_few():
                 self._exchange(address)
         elif asks and self._is_one_of_few():
-            self._effects.append(AnswerBeacon(source))
+            self._effects.append(io.AnswerBeacon(source))
 
     def _is_one_of_few(self) -> bool:
         """Chosen by lot, so that about BEACON_ANSWERS of all members are."""
         return self._rng.random() * self._roster.live < tuning.BEACON_ANSWERS
 
     def _on_beacon_due(self, _: int) -> None:
-        self._effects.append(BroadcastBeacon(ask=self._roster.live == 1))
+        self._effects.append(io.BroadcastBeacon(ask=self._roster.live == 1))
         self._arm((_BEACON, 0), self._paced(tuning.BEACON_MS, tuning.BEACON_MEMBERS))
 
     def _on_seed(self, _: int) -> None:
         """Alone: try all seeds. Among others: try one that is not among them."""
         if self._roster.live == 1:
             for seed in self._seeds:
-                self._effects.append(ExchangeState(seed))
+                self._effects.append(io.ExchangeState(seed))
             self._arm((_SEED, 0), self._seed_wait_ms)
             self._seed_wait_ms = min(2 * self._seed_wait_ms, tuning.SEED_MS_MAX)
             return
@@ -709,10 +690,15 @@ class Membership:
         self._roster.forget(self._now)
         if not self._roster.gone:
             return
-        self._arm((_SEEK, 0), self._paced(tuning.SEEK_MS, tuning.SEEK_MEMBERS))
         id = self._rng.choice(tuple(self._roster.gone))
         age_ms = self._now - self._roster.gone[id]
         is_turn = self._rng.random() * age_ms < tuning.SEEK_FADE_MS
+        if self._eager_seeks:
+            self._eager_seeks -= 1
+            is_turn = True
+            self._arm((_SEEK, 0), tuning.EAGER_SEEK_MS)
+        else:
+            self._arm((_SEEK, 0), self._paced(tuning.SEEK_MS, tuning.SEEK_MEMBERS))
         if is_turn and self._roster.members[id].state == DEAD:
             self._probe(id, SEEK)
 
@@ -736,21 +722,21 @@ class Membership:
         age_ms = self._now - self._started_ms + tuning.CLOCK_SKEW_MS
         is_behind = not self._joined and said.incarnation > self._born + age_ms
         if is_behind or (self._born, self._me.address) > (said.incarnation, said.address):
-            self._effects.append(IdConflict(said.id, said.address))
+            self._effects.append(io.IdConflict(said.id, said.address))
         else:
             self._clash(self._me, said)
 
 
 _ON_EVENT: dict[type, Callable[[Membership, Any], None]] = {
-    Started: Membership._on_started,
-    DatagramArrived: Membership._on_datagram_arrived,
-    SyncArrived: Membership._on_sync_arrived,
-    LinkClosed: Membership._on_link_closed,
-    ByeReceived: Membership._on_bye_received,
-    DialFailed: Membership._on_dial_failed,
-    HealthMeasured: Membership._on_health_measured,
-    LeaveRequested: Membership._on_leave_requested,
-    TimePassed: Membership._on_time_passed,
+    io.Started: Membership._on_started,
+    io.DatagramArrived: Membership._on_datagram_arrived,
+    io.SyncArrived: Membership._on_sync_arrived,
+    io.LinkClosed: Membership._on_link_closed,
+    io.ByeReceived: Membership._on_bye_received,
+    io.DialFailed: Membership._on_dial_failed,
+    io.HealthMeasured: Membership._on_health_measured,
+    io.LeaveRequested: Membership._on_leave_requested,
+    io.TimePassed: Membership._on_time_passed,
 }
 _ON_ALARM: dict[int, Callable[[Membership, Any], None]] = {
     _PERIOD: Membership._on_period,

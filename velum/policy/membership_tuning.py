@@ -62,6 +62,11 @@ SEEK_MS = 3_000
 SEEK_FADE_MS = 60_000
 SEEK_MEMBERS = 16
 
+# When one of the dead comes back, others may have: every node that sees it tries so many of its
+# dead, one each interval. After a partition this finds those whose return was missed in the rush.
+EAGER_SEEKS = 10
+EAGER_SEEK_MS = 1_000
+
 # No second exchange with the same address, and no second word on a clash of ids, within this time.
 HOLD_MS = 1_000
 

@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <sched.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -67,6 +68,10 @@ static bool random_device(uint8_t *out, size_t n) {
     }
     close(fd);
     return got == n;
+}
+
+void velum_port_yield(void) {
+    (void)sched_yield();
 }
 
 int velum_port_random(void *out, size_t n) {

@@ -63,12 +63,29 @@ static int want_stack(rlim_t bytes) {
     return setrlimit(RLIMIT_STACK, &now) == 0 ? VELUM_OK : VELUM_E_SYSTEM;
 }
 
+#if defined(__linux__)
+static pid_t parent;
+
+/* Linux sends this when the thread that started us ends; only its process's end is ours too. */
+static void on_parent_thread_end(int number) {
+    (void)number;
+    if (getppid() != parent) _exit(1);
+}
+
+static void end_with_parent(void) {
+    parent = getppid();
+    (void)signal(SIGHUP, on_parent_thread_end);
+    (void)prctl(PR_SET_PDEATHSIG, SIGHUP);
+}
+#else
+static void end_with_parent(void) {
+}
+#endif
+
 int velum_worker_confine(uint64_t bytes_max) {
     limit(RLIMIT_CORE, 0);
     if (!SANITIZED && bytes_max <= SIZE_MAX) limit(RLIMIT_AS, bytes_max);
-#if defined(__linux__)
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-#endif
+    end_with_parent();
 #if defined(__GLIBC__)
     (void)mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
     (void)mallopt(M_TRIM_THRESHOLD, MAPPED_BYTES);

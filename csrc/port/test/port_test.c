@@ -304,6 +304,9 @@ uint64_t velum_port_unix_ms(void) {
     return UNIX_START_MS + (uint64_t)world.now_us / 1000;
 }
 
+void velum_port_yield(void) {
+}
+
 int velum_port_random(void *out, size_t n) {
     uint8_t *bytes = out;
     for (size_t i = 0; i < n; i++) {
