@@ -244,10 +244,10 @@ static int load(velum_vm *vm) {
 
 static int begin(velum_vm *vm, const uint8_t *bytes, size_t n) {
     vm->environment = m3_NewEnvironment();
-    if (vm->environment == NULL) return VELUM_E_NOMEM;
+    if (vm->environment == NULL) return stop(vm, VELUM_E_NOMEM);
     vm->runtime =
         m3_NewRuntime(vm->environment, VELUM_WASM_STACK_BYTES + STACK_SLACK_BYTES, &vm->meter);
-    if (vm->runtime == NULL) return VELUM_E_NOMEM;
+    if (vm->runtime == NULL) return stop(vm, VELUM_E_NOMEM);
     vm->runtime->numStackSlots = VELUM_WASM_STACK_BYTES / sizeof(m3slot_t);
     M3Result result = read_module(vm, bytes, n);
     if (result != NULL) return fail(vm, result, VELUM_E_MODULE_COMPILE);
@@ -267,6 +267,11 @@ int velum_vm_open(velum_vm **out, const uint8_t *module, size_t n, const velum_v
 
 void velum_vm_close(velum_vm *vm) {
     if (vm == NULL) return;
+    while (vm->meter.open_pages != NULL) { /* compiling failed, with these in hand */
+        IM3CodePage page = vm->meter.open_pages;
+        vm->meter.open_pages = page->info.next;
+        ReleaseCodePage(vm->runtime, page);
+    }
     m3_FreeModule(vm->module);
     m3_FreeRuntime(vm->runtime);
     m3_FreeEnvironment(vm->environment);
@@ -285,7 +290,7 @@ static IM3Function find_export(const velum_vm *vm, const char *name, size_t name
         u32 size, index;
         u8 kind;
         if (ReadLEB_u32(&size, &at, end) != NULL || size > (size_t)(end - at)) return NULL;
-        bool same = size == name_size && memcmp(at, name, size) == 0;
+        bool same = size == name_size && (size == 0 || memcmp(at, name, size) == 0);
         at += size;
         if (Read_u8(&kind, &at, end) != NULL || ReadLEB_u32(&index, &at, end) != NULL) return NULL;
         if (!same) continue;

@@ -1,16 +1,19 @@
 /* vm_compile.c: wasm3's compiler, taught to count.
  *
- * Owns: the operations of ours that wasm3 compiles guests to in place of five of its own. Refuses
- * to know: what happens when the fuel is used up (vm.c). How: this file is compiled instead of
- * wasm3's m3_compile.c. It includes that file as it is, after naming our operations with the names
- * that the compiler uses, so that no line of wasm3 is changed:
+ * Owns: the operations of ours that wasm3 compiles guests to in place of five of its own, and the
+ * code pages that its compiler has in hand. Refuses to know: what happens when the fuel is used up
+ * (vm.c). How: this file is compiled instead of wasm3's m3_compile.c and m3_emit.c. It includes
+ * those files as they are, after giving our operations and functions the names that they use, so
+ * that no line of wasm3 is changed:
  *
  *   Call               a call spends fuel and looks at the native stack; wasm3 asks m3_Yield here
  *   op_ContinueLoop    a jump back spends fuel, or an empty loop could never be stopped
  *   op_ContinueLoopIf  the same
- *   op_MemGrow         wasm3's own shrinks the memory when the new size wraps, as in
- * memory.grow(-1) op_MemCopy, op_MemFill  spend fuel by the bytes they touch, or one call could
- * take seconds
+ *   op_MemGrow         wasm3's own shrinks the memory when the size wraps: memory.grow(-1)
+ *   op_MemCopy         spends fuel by the bytes it touches, or one call could take seconds
+ *   op_MemFill         the same
+ *   AcquireCodePage    and its kin: wasm3 loses the code pages it has in hand when a function fails
+ *                      to compile; they are noted in the meter, for vm.c to return
  *
  * It must be compiled like wasm3 itself (see third_party/wasm3): optimised, without strict
  * aliasing, without sanitizers; wasm3 needs its tail calls.
@@ -98,9 +101,34 @@ d_m3Op(VelumMemFill) {
     nextOp();
 }
 
-#define op_ContinueLoop   op_VelumContinueLoop
-#define op_ContinueLoopIf op_VelumContinueLoopIf
-#define op_MemGrow        op_VelumMemGrow
-#define op_MemCopy        op_VelumMemCopy
-#define op_MemFill        op_VelumMemFill
+/* Only a guest's own runtime has a meter: wasm3 evaluates initialisers in a passing one. */
+static IM3CodePage acquire_page(IM3Runtime runtime, u32 lines) {
+    IM3CodePage page = AcquireCodePageWithCapacity(runtime, lines);
+    velum__meter *meter = (velum__meter *)runtime->userdata;
+    if (page != NULL && meter != NULL) {
+        page->info.next = meter->open_pages;
+        meter->open_pages = page;
+    }
+    return page;
+}
+
+static void release_page(IM3Runtime runtime, IM3CodePage page) {
+    velum__meter *meter = (velum__meter *)runtime->userdata;
+    IM3CodePage *at = meter != NULL ? &meter->open_pages : NULL;
+    while (at != NULL && *at != NULL && *at != page) {
+        at = &(*at)->info.next;
+    }
+    if (at != NULL && *at != NULL) *at = page->info.next;
+    ReleaseCodePage(runtime, page);
+}
+
+#define AcquireCodePage(runtime) acquire_page(runtime, d_m3CodePageFreeLinesThreshold)
+#define AcquireCodePageWithCapacity(runtime, lines) acquire_page(runtime, lines)
+#define ReleaseCodePage(runtime, page)              release_page(runtime, page)
+#define op_ContinueLoop                             op_VelumContinueLoop
+#define op_ContinueLoopIf                           op_VelumContinueLoopIf
+#define op_MemGrow                                  op_VelumMemGrow
+#define op_MemCopy                                  op_VelumMemCopy
+#define op_MemFill                                  op_VelumMemFill
+#include "m3_emit.c"
 #include "m3_compile.c"

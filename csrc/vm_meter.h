@@ -1,4 +1,4 @@
-/* vm_meter.h: what wasm3's compiled code and vm.c share: the meter of a running guest.
+/* vm_meter.h: what wasm3's compiler, the code it compiles and vm.c share: the meter of a guest.
  *
  * Internal. Owns: how a back-edge, a call and bulk memory work are counted, in the few instructions
  * that every one of them costs. How: `left` counts down; when it is used up, velum__vm_look decides
@@ -14,9 +14,10 @@
 #define VELUM__BYTES_PER_FUEL 256u
 
 typedef struct {
-    uint32_t left;         /* units until velum__vm_look must be asked */
-    bool refused;          /* a memory.grow was refused */
-    uintptr_t stack_floor; /* the native stack may not reach below this address */
+    uint32_t left;                 /* units until velum__vm_look must be asked */
+    bool refused;                  /* a memory.grow was refused */
+    uintptr_t stack_floor;         /* the native stack may not reach below this address */
+    struct M3CodePage *open_pages; /* that the compiler is writing to, by their info.next */
 } velum__meter;
 
 /* Called when `left` does not cover `units`: grants more and takes the units out, and returns NULL;

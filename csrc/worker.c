@@ -301,9 +301,6 @@ static void describe_call(const velum_worker *w, int error, char *text) {
     } else if (error == VELUM_E_DEADLINE && s->task.timeout_ms > 0) {
         (void)snprintf(text, TEXT_BYTES_MAX, "%s of %lu ms in %.*s", what,
                        (unsigned long)s->task.timeout_ms, size, s->name);
-    } else if (error == VELUM_E_FUEL) {
-        (void)snprintf(text, TEXT_BYTES_MAX, "%s in %.*s, %.0f units", what, size, s->name,
-                       (double)velum_vm_fuel_used(w->vm));
     } else {
         (void)snprintf(text, TEXT_BYTES_MAX, "%s in %.*s", what, size, s->name);
         if (strcmp(what, detail) != 0) {

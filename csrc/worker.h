@@ -35,8 +35,8 @@ void velum_worker_event(velum_worker *worker, const velum_event *event);
 bool velum_worker_run(velum_worker *worker);
 /* True if a task could be run now. */
 bool velum_worker_ready(const velum_worker *worker);
-/* What RESULTs say of this node's health, but for queue and running, which the worker knows. Copied.
- * Until then: one slot, one core, nothing else. */
+/* What RESULTs say of this node's health, but for queue and running, which the worker knows.
+ * Copied. Until then: one slot, one core, nothing else. */
 void velum_worker_health(velum_worker *worker, const velum_health *health);
 /* Tasks waiting, and 1 if one is running. */
 uint16_t velum_worker_queue(const velum_worker *worker);

@@ -372,6 +372,16 @@ static void test_initial_memory(void) {
     CHECK_VALUE(call_within("grow", &none, "grow", &one, 1), i32(-1));
 }
 
+/* What wasm3 gives up on is an error with its words, and leaves nothing behind. */
+static void test_uncompilable(void) {
+    velum_value zero = i32(0);
+    for (int i = 0; i < 3; i++) {
+        outcome out = call_within("uncompilable", &unlimited, "run", &zero, 1);
+        CHECK_EQ(out.error, VELUM_E_MODULE_COMPILE);
+        CHECK(strstr(out.detail, "slot usage count overflow") != NULL);
+    }
+}
+
 /* A thousand guests, one after another, of every kind; the sanitizer build counts what is left. */
 static void test_no_leak(void) {
     static const char *const names[] = {"sum", "types", "traps", "start_trap", "recurse", "grow"};
@@ -398,6 +408,7 @@ int main(int argc, char **argv) {
     test_memory_limits();
     test_grown_memory();
     test_initial_memory();
+    test_uncompilable();
     test_no_leak();
     return check_report("vm");
 }

@@ -287,6 +287,12 @@ static void test_refusals(node *n) {
     CHECK_EQ(got.error, VELUM_E_TRAP_MEMORY);
     CHECK_TEXT(got, "data segment out of bounds");
 
+    for (int i = 0; i < 2; i++) {
+        task = guest_task(n, "uncompilable", "run", args, 1);
+        got = run_task(n, &task);
+        CHECK_EQ(got.error, VELUM_E_MODULE_COMPILE);
+        CHECK_TEXT(got, "could not compile the module: slot usage count overflow");
+    }
     task = new_task("run", NULL, 0);
     memcpy(task.hash, MODULE_ABSENT, sizeof MODULE_ABSENT);
     CHECK_EQ(run_task(n, &task).error, VELUM_E_MODULE_MISSING);
@@ -320,7 +326,7 @@ static void test_traps_and_limits(node *n) {
     task.fuel = 1000;
     got = run_task(n, &task);
     CHECK_EQ(got.error, VELUM_E_FUEL);
-    CHECK_TEXT(got, "in forever, 1000 units");
+    CHECK_TEXT(got, "used up its fuel in forever");
 
     task = guest_task(n, "bigmem", "run", NULL, 0);
     got = run_task(n, &task);

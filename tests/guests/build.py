@@ -47,9 +47,9 @@ EXTRA_FLAGS = {
 }
 
 I32, FUNC, EMPTY = 0x7F, 0x60, 0x40
-UNREACHABLE, LOOP, END, BR = 0x00, 0x03, 0x0B, 0x0C
-LOCAL_GET, GLOBAL_GET, GLOBAL_SET = 0x20, 0x23, 0x24
-CALL, MEMORY_GROW, I32_CONST, I32_ADD = 0x10, 0x40, 0x41, 0x6A
+UNREACHABLE, NOP, LOOP, IF, ELSE, END, BR = 0x00, 0x01, 0x03, 0x04, 0x05, 0x0B, 0x0C
+CALL, DROP, LOCAL_GET, LOCAL_SET, GLOBAL_GET, GLOBAL_SET = 0x10, 0x1A, 0x20, 0x21, 0x23, 0x24
+MEMORY_GROW, I32_CONST, I32_ADD = 0x40, 0x41, 0x6A
 
 
 def leb(value: int) -> bytes:
@@ -160,6 +160,18 @@ def bigmem() -> bytes:
     )
 
 
+def uncompilable() -> bytes:
+    """Valid, but wasm3 gives up: one local is on the operand stack 300 times when it is set. The
+    nested else blocks are what it would lose memory over."""
+    count, depth = 300, 20
+    push = bytes([LOCAL_GET, 0]) * count
+    body = push + bytes([I32_CONST, 5, LOCAL_SET, 0]) + bytes([DROP]) * count
+    open_else = bytes([LOCAL_GET, 0, IF, EMPTY, NOP, ELSE])
+    return module(
+        [func_type(1, 0)], [(0, open_else * depth + body + bytes([END]) * depth)], {"run": 0}
+    )
+
+
 def zero_pages() -> bytes:
     """Its memory has no page and may have none: run() tries to grow it, and is told -1."""
     grow = bytes([I32_CONST, 1, MEMORY_GROW, 0])
@@ -175,6 +187,7 @@ def data_outside() -> bytes:
 ASSEMBLED = {
     "bigmem": bigmem,
     "data_outside": data_outside,
+    "uncompilable": uncompilable,
     "zero_pages": zero_pages,
     "start": start,
     "start_trap": start_trap,

@@ -2,12 +2,12 @@
 #
 # Owns: where the source comes from, its checksum, and the flags that it must be compiled with.
 # wasm3 v0.5.0 is taken from the source distribution of PyPI's pywasm3 0.5.0, pinned by SHA-256 and
-# fetched with pip, so that whatever lets pip work (a proxy, a mirror, a local index) lets this work.
+# fetched with pip, so that whatever makes pip work (a proxy, a mirror) makes this work.
 # For a build without a network, VELUM_WASM3_SOURCE, as a cache or an environment variable, names a
 # local copy: that archive, or the folder it unpacks to. Its README.md says more.
 #
-# The target is an OBJECT library: wasm3's own files, but for m3_compile.c, and csrc/vm_compile.c in
-# its place. Linking against it gives the include path, as system headers.
+# The target is an OBJECT library: wasm3's own files, and csrc/vm_compile.c in place of m3_compile.c
+# and m3_emit.c. Linking against it gives the include path, as system headers.
 
 set(VELUM_WASM3_SOURCE "" CACHE PATH "local copy of pywasm3-0.5.0: its .tar.gz or unpacked folder")
 
@@ -101,7 +101,7 @@ endfunction()
 velum_wasm3_locate(velum_wasm3_folder)
 set(velum_wasm3_core ${CMAKE_CURRENT_LIST_DIR}/../../csrc)
 set(velum_wasm3_sources ${velum_wasm3_core}/vm_compile.c)
-foreach(name bind code core emit env exec function info module parse)
+foreach(name bind code core env exec function info module parse)
   list(APPEND velum_wasm3_sources ${velum_wasm3_folder}/m3_${name}.c)
 endforeach()
 
