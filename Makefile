@@ -81,9 +81,9 @@ format: $(VENV)/check-tools ## bring every file into form
 	@$(BIN)/ruff format -q velum tests bench examples tools
 	@$(BIN)/clang-format -i $(C_FILES)
 
-soak: $(VENV)/test-tools ## slow tests: long simulations, 20,000 modules, emulated machines
-	@sh tools/need-debian.sh clang libclang-rt-14-dev qemu-user-static
-	@VELUM_SOAK=1 $(BIN)/python -m pytest -q -m soak --timeout 3600
+soak: $(VENV)/test-tools ## slow tests: 20,000 modules, long simulations, emulated machines, fuzzing
+	@VELUM_SOAK=1 $(BIN)/python -m pytest -q tests/unit/test_validate_differential.py --timeout 3600
+	@$(BIN)/python -m pytest -q -m soak --timeout 3600 --ignore tests/integration/test_cross.py
 	@$(MAKE) --no-print-directory cross fuzz
 
 fuzz: $(VENV)/build-tools ## SECONDS_EACH (600) of each fuzz target under ASan
@@ -102,8 +102,9 @@ guests: $(VENV)/made ## rebuild the guests with the pinned compiler and compare
 	@$(PIP) install -r tests/guests/requirements.txt
 	@$(BIN)/python tests/guests/build.py
 
-bench: $(VENV)/bench-tools ## every benchmark beside its rival
-	@$(BIN)/python -m pytest -q bench --benchmark-only --benchmark-columns=min,median,max,ops
+bench: $(VENV)/bench-tools ## every benchmark beside its rival; writes docs/benchmarks.md and .png
+	@$(BIN)/python -m pytest -q bench --benchmark-only --benchmark-columns=min,median,max --benchmark-json=$(BUILD)/bench.json
+	@$(BIN)/python bench/report.py $(BUILD)/bench.json
 
 wheel: $(VENV)/made ## dist/*.whl
 	@$(PIP) wheel --no-deps -w dist .

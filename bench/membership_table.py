@@ -1,7 +1,7 @@
 """Makes the table of docs/membership.md: detection, dissemination, traffic and false positives.
 
     python bench/membership_table.py                    # 128, 300 and 1,000 nodes, some minutes
-    python bench/membership_table.py --sizes 10000      # 4 GB of memory, a quarter of an hour
+    python bench/membership_table.py --sizes 10000      # 4 GB of memory, 15 min of CPU
 
 Owns: how many runs of what length give a figure. Refuses to know: the protocol. How: in each run of
 one seed, nodes crash one after another, far enough apart not to disturb each other; times are

@@ -145,7 +145,7 @@ def test_a_healed_partition_grows_together(segment: int, apart_ms: int) -> None:
         world.part(range(0, 60, 3))
         world.run(apart_ms)
         world.heal()
-        until(world, world.agreed, 30_000, 100)
+        until(world, world.agreed, 10_000, 100)
         world.run(20_000)
         assert world.agreed(), f"seed {seed}"
 

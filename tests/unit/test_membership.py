@@ -36,6 +36,7 @@ from velum.policy.membership_io import (
 )
 from velum.policy.membership_tuning import (
     BEACON_MS,
+    EAGER_SEEKS,
     EXCHANGES_MAX,
     HOLD_MS,
     NACK_MS,
@@ -666,6 +667,17 @@ def test_a_dead_member_that_answers_is_alive_and_exchanged_with() -> None:
     probe = node.until_probe(3)
     effects = node.hear(answer(probe, BORN + 1))
     assert node.state(3) == ALIVE and of(ExchangeState, effects) == [ExchangeState(at(3))]
+
+
+def test_when_one_comes_back_the_other_dead_are_tried_at_once() -> None:
+    node = Node(100)
+    node.tell(*(record(id, DEAD) for id in range(3, 8)))
+    assert not any(probe.target < 8 for probe in sent(node.wait(1_000), PROBE) if probe.incarnation)
+    node.tell(record(3, ALIVE, BORN + 1))
+    tried = [probe.target for probe in sent(node.wait(10_000), PROBE) if probe.incarnation]
+    assert len(tried) >= EAGER_SEEKS and set(tried) <= set(range(4, 8)) | {
+        member.id for member in node.policy.members if member.state == SUSPECT
+    }
 
 
 def test_a_missing_seed_is_looked_for() -> None:

@@ -1,8 +1,8 @@
-"""What one decision of the scheduler costs: `pytest bench/scheduler_bench.py`.
+"""What one decision of the scheduler costs: `pytest bench/test_scheduler.py`.
 
-Each figure is for whole rounds: submitted, sent, answered, finished. `extra_info` gives the cost of
-one task in microseconds and the rate. The scheduler's share of a call must stay far below the call
-itself: at most 2 us a built-in in batches, 10 us for one alone.
+Each figure is for whole rounds of a task: submitted, sent, answered, finished. The scheduler's
+share of a call must stay far below the call itself: at most 2 us a built-in in batches, 10 us for
+one alone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Mesh:
 )
 def test_rounds(benchmark: Any, kind: Kind, nodes: int, size: int, timeout_ms: int) -> None:
     mesh = Mesh(nodes)
+    benchmark.group = "the scheduler alone, a whole round of a task"
+    limit = ", with a timeout" if timeout_ms else ""
+    what = f"{kind.name.lower()}, {nodes} nodes, batches of {size:,}{limit}"
+    benchmark.extra_info.update(what=what, units=size)
     benchmark(mesh.run, kind, size, timeout_ms)
-    each = benchmark.stats.stats.median / size
-    benchmark.extra_info["us_per_task"] = round(each * 1e6, 2)
-    benchmark.extra_info["tasks_per_second"] = round(1 / each)
