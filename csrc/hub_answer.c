@@ -14,6 +14,10 @@
 #define ANSWER_BYTES_MAX (VELUM_HEADER_BYTES + 16u + VELUM_TEXT_BYTES_MAX)
 #define WANT_BYTES       (VELUM_HEADER_BYTES + VELUM_HASH_BYTES + 4u)
 
+/* Who leaves so much unread is not read either, when it asks for what the owner will answer: there
+ * must be room for the answers to what was read before. */
+#define UNREAD_BYTES_MAX (VELUM_SEND_QUEUE_BYTES / 4)
+
 static int pass_on(velum__peer *peer, const velum_frame *frame) {
     velum_hub *hub = peer->hub;
     velum_event *event = velum__hub_event(hub, VELUM_EV_FRAME);
@@ -22,6 +26,12 @@ static int pass_on(velum__peer *peer, const velum_frame *frame) {
     event->u.frame = *frame;
     peer->lent_poll = hub->polls;
     return 0;
+}
+
+/* Passes a question on, in its time. */
+static int ask_owner(velum__peer *peer, const velum_frame *frame) {
+    if (velum_link_unsent(peer->link) > UNREAD_BYTES_MAX) return VELUM_E_FULL;
+    return pass_on(peer, frame);
 }
 
 /* Commits a frame that a put has written (n bytes) or failed to write (n < 0). */
@@ -56,7 +66,7 @@ static int answer_call(velum__peer *peer, const velum_frame *frame) {
     if (!hub->config.answer_calls) return pass_on(peer, frame);
     n = velum_wire_get_call(frame->payload, frame->header.length, &call);
     if (n < 0) return n;
-    if ((call.flags & VELUM_TASK_PLACED) == 0) return pass_on(peer, frame);
+    if ((call.flags & VELUM_TASK_PLACED) == 0) return ask_owner(peer, frame);
     room = velum_link_reserve(peer->link, ANSWER_BYTES_MAX);
     if (room == NULL) return VELUM_E_FULL;
     err = velum_builtin(&call, &result.values[0]);
@@ -252,6 +262,12 @@ void velum__fetch_events(velum_hub *hub) {
 
 /* ---- */
 
+/* Members place tasks at each other: if both did not read for what the other has not read, neither
+ * would ever go on. */
+static bool is_placed(const velum_frame *frame) {
+    return frame->header.length > 0 && (frame->payload[0] & VELUM_TASK_PLACED) != 0;
+}
+
 int velum__answer(velum__peer *peer, const velum_frame *frame) {
     uint64_t correlation = frame->header.correlation;
     switch (frame->header.type) {
@@ -261,6 +277,10 @@ int velum__answer(velum__peer *peer, const velum_frame *frame) {
         return 0;
     case VELUM_F_CALL:
         return answer_call(peer, frame);
+    case VELUM_F_QUERY:
+        return ask_owner(peer, frame);
+    case VELUM_F_TASK:
+        return is_placed(frame) ? pass_on(peer, frame) : ask_owner(peer, frame);
     case VELUM_F_MODULE_WANT:
         return answer_want(peer, frame);
     case VELUM_F_MODULE:

@@ -222,7 +222,8 @@ void velum__leaf_farewell(velum_leaf *leaf) {
 void velum__leaf_send_sync(velum_leaf *leaf, velum_handle link, uint8_t type,
                            uint64_t correlation) {
     uint8_t frame[VELUM_HEADER_BYTES + 2u + VELUM_MEMBER_BYTES + VELUM_HEALTH_BYTES];
-    int n = velum_wire_put_sync(frame, sizeof frame, type, correlation, &leaf->me, &leaf->health, 1);
+    int n =
+        velum_wire_put_sync(frame, sizeof frame, type, correlation, &leaf->me, &leaf->health, 1);
     if (n > 0) (void)velum_hub_send(leaf->hub, link, frame, (size_t)n); /* silence asks again */
 }
 

@@ -37,12 +37,12 @@ struct velum_leaf {
     size_t nnodes;
     size_t turn; /* what to try next: 0 the seed, then the nodes */
 
-    uint64_t born;       /* its incarnation at the start */
-    int64_t started_us;  /* that moment */
-    int64_t try_us;      /* when the next round of attempts begins */
-    int64_t wait_us;     /* how long after a round without success */
-    int64_t heard_us;    /* last probe, or exchange of state */
-    int64_t settled_us;  /* last word on a conflict of ids */
+    uint64_t born;        /* its incarnation at the start */
+    int64_t started_us;   /* that moment */
+    int64_t try_us;       /* when the next round of attempts begins */
+    int64_t wait_us;      /* how long after a round without success */
+    int64_t heard_us;     /* last probe, or exchange of state */
+    int64_t settled_us;   /* last word on a conflict of ids */
     uint64_t correlation; /* of the last SYNC */
 };
 

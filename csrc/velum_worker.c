@@ -1,14 +1,16 @@
-/* velum_worker.c: the program velum-worker, one process that runs guests for a node.
+/* velum_worker.c: the program velum-worker, one process that runs guests: for a node, or as one.
  *
  * Owns: its command line, and the loop that joins a hub and a worker. Refuses to know: how tasks
- * run (worker.c), how frames travel (hub.c), what the system can limit (port/posix). How: the node
- * starts it with one end of a socket pair; it says HELLO there, measures the machine, tells its
- * speed in a HEALTH frame, and runs tasks until the link closes.
+ * run (worker.c), how frames travel (hub.c), what the system can limit (port/posix), how to be a
+ * node (leaf_main.c). How: a node starts it with one end of a socket pair; it says HELLO there,
+ * measures the machine, tells its speed in a HEALTH frame, and runs tasks until the link closes.
+ * With --listen it is a node itself.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "leaf_main.h"
 #include "port/posix/worker_posix.h"
 #include "worker.h"
 
@@ -29,46 +31,75 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 /* ---- the command line ---- */
 
 typedef struct {
-    long fd, pages, node;
+    long fd, pages, node, id, beacon_port;
+    const char *listen, *join;
 } options;
 
-/* Options that take a number. */
+/* Options, all of which take a value: a number in a range, or a text (maximum 0). */
 static const struct {
     const char *name, *argument, *help;
     size_t offset; /* in options */
     long minimum, maximum;
-} numbers[] = {
-    {"--fd", "N", "descriptor of the socket to the node (required)", offsetof(options, fd), 0,
-     INT32_MAX},
+} values[] = {
     {"--memory-pages", "N", "memory limit of a guest, pages of 64 KiB (default 4096)",
      offsetof(options, pages), 1, 32767},
-    {"--node", "ID", "id of the node whose results these are (default 0)", offsetof(options, node),
-     0, 65535},
+    {"--fd", "N", "for a node: descriptor of the socket to it", offsetof(options, fd), 0,
+     INT32_MAX},
+    {"--node", "ID", "for a node: its id, for results (default 0)", offsetof(options, node), 0,
+     65535},
+    {"--listen", "[IP:]PORT", "as a node: where to listen (port 0: any free one)",
+     offsetof(options, listen), 0, 0},
+    {"--id", "ID", "as a node: its id", offsetof(options, id), 1, 65535},
+    {"--join", "IP:PORT", "as a node: a full node (default: found by beacon)",
+     offsetof(options, join), 0, 0},
+    {"--beacon-port", "PORT", "as a node: where full nodes hear beacons (default 8888)",
+     offsetof(options, beacon_port), 1, 65535},
 };
 
-#define NUMBERS (sizeof numbers / sizeof numbers[0])
+#define VALUES (sizeof values / sizeof values[0])
 
 static void print_help(void) {
-    printf("usage: velum-worker --fd N [options]\n\n"
-           "Runs WebAssembly tasks for a velum node. Nodes start it themselves.\n\n");
-    for (size_t i = 0; i < NUMBERS; i++) {
-        printf("  %-14s %-3s %s\n", numbers[i].name, numbers[i].argument, numbers[i].help);
+    printf("usage: velum-worker --fd N [options]\n"
+           "       velum-worker --listen [IP:]PORT --id ID [options]\n\n"
+           "Runs WebAssembly tasks, for a velum node on this machine, which starts it itself, or\n"
+           "with --listen as a node of its own that joins a mesh, without Python.\n\n");
+    for (size_t i = 0; i < VALUES; i++) {
+        printf("  %-14s %-9s %s\n", values[i].name, values[i].argument, values[i].help);
     }
-    printf("  %-18s %s\n  %-18s %s\n", "--help", "this text", "--version", "the version");
+    printf("  %-24s %s\n  %-24s %s\n", "--help", "this text", "--version", "the version");
 }
 
 /* Reads the value of one option; says what is wrong with it. */
-static bool take_number(options *o, size_t which, const char *text) {
+static bool take_value(options *o, size_t which, const char *text) {
+    char *field = (char *)o + values[which].offset;
     char *end;
-    long value = text != NULL ? strtol(text, &end, 10) : 0;
-    if (text == NULL || *text == '\0' || *end != '\0' || value < numbers[which].minimum ||
-        value > numbers[which].maximum) {
-        fprintf(stderr, "velum-worker: %s needs a number from %ld to %ld\n", numbers[which].name,
-                numbers[which].minimum, numbers[which].maximum);
+    long value;
+    if (text != NULL && values[which].maximum == 0) {
+        memcpy(field, &text, sizeof text);
+        return true;
+    }
+    value = text != NULL ? strtol(text, &end, 10) : 0;
+    if (text == NULL || *text == '\0' || *end != '\0' || value < values[which].minimum ||
+        value > values[which].maximum) {
+        fprintf(stderr, "velum-worker: %s needs ", values[which].name);
+        if (values[which].maximum == 0) {
+            fprintf(stderr, "%s\n", values[which].argument);
+        } else {
+            fprintf(stderr, "a number from %ld to %ld\n", values[which].minimum,
+                    values[which].maximum);
+        }
         return false;
     }
-    memcpy((char *)o + numbers[which].offset, &value, sizeof value);
+    memcpy(field, &value, sizeof value);
     return true;
+}
+
+/* Whether the options make one of the two programs. */
+static bool is_complete(const options *o) {
+    if (o->fd >= 0 && o->listen == NULL) return true;
+    if (o->fd < 0 && o->listen != NULL && o->id > 0) return true;
+    fprintf(stderr, "velum-worker: needs --fd, or --listen and --id; try --help\n");
+    return false;
 }
 
 /* Reads the command line; a negative status means: go on. */
@@ -83,19 +114,17 @@ static int read_options(int argc, char **argv, options *o) {
             printf("velum-worker %s\n", VELUM_VERSION);
             return EXIT_DONE;
         }
-        while (which < NUMBERS && strcmp(argv[i], numbers[which].name) != 0) {
+        while (which < VALUES && strcmp(argv[i], values[which].name) != 0) {
             which++;
         }
-        if (which == NUMBERS) {
+        if (which == VALUES) {
             fprintf(stderr, "velum-worker: unknown option %s; try --help\n", argv[i]);
             return EXIT_USAGE;
         }
         i++;
-        if (!take_number(o, which, i < argc ? argv[i] : NULL)) return EXIT_USAGE;
+        if (!take_value(o, which, i < argc ? argv[i] : NULL)) return EXIT_USAGE;
     }
-    if (o->fd >= 0) return -1;
-    fprintf(stderr, "velum-worker: --fd is required; try --help\n");
-    return EXIT_USAGE;
+    return is_complete(o) ? -1 : EXIT_USAGE;
 }
 
 /* ---- running ---- */
@@ -158,11 +187,22 @@ static int serve(program *p) {
     return VELUM_OK;
 }
 
+/* As a node of its own. */
+static int main_as_node(const options *o) {
+    velum_leaf_options leaf = {.listen = o->listen, .join = o->join};
+    leaf.id = (uint16_t)o->id;
+    leaf.beacon_port = (uint16_t)o->beacon_port;
+    leaf.pages = (uint32_t)o->pages;
+    leaf.bytes_max = leaf.pages * PAGE_BYTES + VELUM_MODULE_CACHE_BYTES + SPARE_BYTES;
+    return velum_leaf_main(&leaf);
+}
+
 int main(int argc, char **argv) {
     options o = {.fd = -1, .pages = VELUM_GUEST_PAGES_MAX, .node = 0};
     program p;
     int status = read_options(argc, argv, &o);
     if (status >= 0) return status;
+    if (o.listen != NULL) return main_as_node(&o);
 
     memset(&p, 0, sizeof p);
     int err = start(&p, &o);

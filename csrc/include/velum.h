@@ -122,27 +122,34 @@ typedef struct velum velum;
 typedef struct {
     uint16_t id;          /* 1..65535, unique in the mesh; 0: attach as a client, be no member */
     uint16_t port;        /* of a member: where it listens, 0 picks a free one */
-    const char *host;     /* of a member: dotted IPv4 to listen on; NULL: 127.0.0.1 */
+    const char *host;     /* dotted IPv4 to listen on, one that others can reach; NULL: 127.0.0.1 */
     const char *join;     /* "ip:port" of any full node; NULL: find one by beacon */
     uint16_t beacon_port; /* 0: 8888 */
     uint8_t workers;      /* 0: runs no guests; 1: runs guests inside the calls named above */
     uint32_t pages_max;   /* memory limit of a guest, 64 KiB pages; 0: VELUM_GUEST_PAGES_MAX */
 } velum_config;
 
-/* Joins; returns when a full node has let it in, or after `timeout_ms`. DUPLICATE_ID, UNREACHABLE,
- * TIMEOUT, ADDRESS_IN_USE, NOMEM, ARGUMENT; why in words: velum_open_error(). */
+/* Joins; returns when a full node has let it in, or after `timeout_ms`. UNREACHABLE (no full node
+ * was found), TIMEOUT (one was, but did not answer), DUPLICATE_ID and what else it may refuse with,
+ * ADDRESS_IN_USE, NOMEM, ARGUMENT; why in words: velum_open_error(). */
 int velum_open(velum **out, const velum_config *config, uint32_t timeout_ms);
-/* The text of the last failed velum_open or velum_init of this thread's process; never NULL. */
+/* The text of the last velum_open or velum_init of this process that failed; never NULL. */
 const char *velum_open_error(void);
-/* Leaves the mesh; tasks that are not done end with LEAVING. NULL is allowed. */
+/* Leaves the mesh; tasks that are not done end with LEAVING. NULL is allowed. Not in a callback. */
 void velum_close(velum *v);
-/* The id and the address this member was given. */
+/* The id and the address this member was given; of a client both are 0. */
 uint16_t velum_id(const velum *v);
 velum_addr velum_address(const velum *v);
+/* The full node it hangs on; port 0: none at the moment, it is looking for one. */
+velum_addr velum_home(const velum *v);
 
-/* Serves sockets, timers and the worker for up to `timeout_ms` (0: what is ready now). Returns 0
- * or an error after which only velum_close is left. */
+/* Serves sockets, timers and the worker for `timeout_ms` (0: what is ready now), and longer if a
+ * guest that it runs takes longer. Returns 0 or an error after which only velum_close is left:
+ * DUPLICATE_ID, LEAVING (after velum_stop), SYSTEM; ARGUMENT inside a callback. */
 int velum_run(velum *v, uint32_t timeout_ms);
+/* Leaves the mesh as soon as may be: stops a guest that runs, ends every task with LEAVING, and
+ * makes the calls of this library return. Any thread, also a signal handler; then velum_close. */
+void velum_stop(velum *v);
 
 /* A task under way; 0 is none. */
 typedef uint32_t velum_ticket;
@@ -156,26 +163,31 @@ typedef struct {
     char text[128]; /* of an error, terminated */
 } velum_outcome;
 
-/* Calls a built-in ("add") on the least busy node. timeout_ms 0: none. ARGUMENT, FULL, NOMEM. */
+/* Calls a built-in ("add") on the least busy node. timeout_ms 0: none. ARGUMENT, FULL (over
+ * VELUM_TASKS_MAX tasks), NOMEM, or what velum_run returned. */
 int velum_spawn(velum *v, const char *name, const velum_value *args, size_t nargs,
                 uint32_t timeout_ms, velum_ticket *out);
 /* Calls an exported function of a module on the least busy node. The bytes are copied; arguments
- * are checked against the signature: MODULE_..., NO_EXPORT, SIGNATURE. */
+ * are checked against the signature: MODULE_..., TOO_LARGE, NO_EXPORT, SIGNATURE. */
 int velum_spawn_wasm(velum *v, const void *module, size_t size, const char *function,
                      const velum_value *args, size_t nargs, uint32_t timeout_ms, velum_ticket *out);
-/* 1 done (outcome filled, the ticket is spent), 0 not yet, ARGUMENT for an unknown ticket. poll
- * serves what is ready; wait serves until the task is done or `timeout_ms` has passed. */
+/* 1 done (outcome filled, the ticket is spent), 0 not yet, ARGUMENT for an unknown ticket or one
+ * with a callback. poll serves what is ready; wait serves until the task is done or `timeout_ms`
+ * has passed; inside a callback poll only looks, and wait is ARGUMENT. */
 int velum_poll(velum *v, velum_ticket ticket, velum_outcome *out);
 int velum_wait(velum *v, velum_ticket ticket, uint32_t timeout_ms, velum_outcome *out);
-/* Calls `done` once, from inside one of the calls above, instead of poll or wait. */
+/* Calls `done` once, from inside velum_run, poll, wait, nodes or close, instead of poll or wait: the
+ * ticket is spent then. It may spawn and cancel. ARGUMENT for an unknown ticket. */
 int velum_on_done(velum *v, velum_ticket ticket,
                   void (*done)(void *user, velum_ticket ticket, const velum_outcome *outcome),
                   void *user);
-/* Stops a task; its outcome is CANCELLED. */
+/* Stops a task; its outcome is CANCELLED, unless it was done. ARGUMENT; FULL: the link is busy and
+ * nothing was done, try again. */
 int velum_cancel(velum *v, velum_ticket ticket);
 
-/* The members that the full node knows, as JSON (see docs/protocol.md, QUERY); wait for it. The
- * text is valid until the next call. */
+/* The members that the full node knows, as JSON (see docs/protocol.md, QUERY); waits for it. The
+ * text is valid until the next call of velum_nodes or velum_close. TIMEOUT, NOMEM, ARGUMENT inside
+ * a callback, or what velum_run returned. */
 int velum_nodes(velum *v, uint32_t timeout_ms, const char **json);
 
 /* Values. */

@@ -510,6 +510,39 @@ static void test_owner_has_half_of_the_queue(void) {
     end_world();
 }
 
+/* Questions for the owner wait while their asker leaves much unread; placed tasks do not. */
+static void test_who_does_not_read_is_not_read(void) {
+    velum_hub *hub = open_world(16);
+    velum_handle link;
+    velum_fd fd = raw_member(hub, 9, &link);
+    static uint8_t frame[16 + 100000];
+    uint8_t query[64];
+    const velum_event *event = NULL;
+    int sent = 0, n = velum_wire_put_query(query, sizeof query, 5, (velum_text){"status", 6});
+    velum_wire_put_header(frame, VELUM_F_ANSWER, 100000, 1);
+    while (velum_hub_unsent(hub, link) <= VELUM_SEND_QUEUE_BYTES / 4 + 65536) {
+        CHECK_EQ(velum_hub_send(hub, link, frame, sizeof frame), 0);
+        sent++;
+    }
+    velum_wire_put_header(frame, VELUM_F_TASK, 1, 4);
+    frame[16] = VELUM_TASK_PLACED;
+    raw_send(fd, frame, 17);
+    event = poll_event(hub, VELUM_EV_FRAME);
+    CHECK(event != NULL && event->u.frame.header.correlation == 4);
+    raw_send(fd, query, (size_t)n);
+    CHECK_EQ(poll_for(hub, 0), 0);
+    for (event = NULL; event == NULL && sent > 0; sent--) {
+        CHECK(velum_port_recv(fd, frame, sizeof frame) > 0);
+        event = poll_event(hub, VELUM_EV_FRAME);
+    }
+    CHECK(event != NULL && event->u.frame.header.correlation == 5);
+    CHECK(velum_hub_unsent(hub, link) <= VELUM_SEND_QUEUE_BYTES / 4);
+    CHECK(velum_hub_unsent(hub, link) > VELUM_SEND_QUEUE_BYTES / 8);
+    velum_port_close(fd);
+    velum_hub_close(hub);
+    end_world();
+}
+
 static void test_links_take_turns(void) {
     velum_hub *hub = open_world(16);
     velum_handle link[3];
@@ -646,6 +679,7 @@ int main(void) {
     test_answers_are_never_dropped();
     test_a_stuffed_link_ends();
     test_owner_has_half_of_the_queue();
+    test_who_does_not_read_is_not_read();
     test_links_take_turns();
     for (uint64_t seed = 1; seed <= 20; seed++) {
         test_rough_sockets(seed);

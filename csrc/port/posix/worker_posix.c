@@ -9,6 +9,7 @@
 #include "worker_posix.h"
 
 #include <signal.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -82,15 +83,42 @@ static void end_with_parent(void) {
 }
 #endif
 
-int velum_worker_confine(uint64_t bytes_max) {
+/* What holds for both kinds of process. */
+static int confine_memory(uint64_t bytes_max) {
     limit(RLIMIT_CORE, 0);
     if (!SANITIZED && bytes_max <= SIZE_MAX) limit(RLIMIT_AS, bytes_max);
-    end_with_parent();
 #if defined(__GLIBC__)
     (void)mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
     (void)mallopt(M_TRIM_THRESHOLD, MAPPED_BYTES);
 #endif
+    return want_stack(VELUM_NATIVE_STACK_BYTES + STACK_SPARE_BYTES);
+}
+
+int velum_worker_confine(uint64_t bytes_max) {
+    end_with_parent();
     (void)!nice(NICE);
     (void)signal(SIGINT, SIG_IGN);
-    return want_stack(VELUM_NATIVE_STACK_BYTES + STACK_SPARE_BYTES);
+    return confine_memory(bytes_max);
+}
+
+/* ---- a node of its own ---- */
+
+static void (*stop_node)(void);
+
+static void on_stop(int number) {
+    (void)number;
+    stop_node();
+}
+
+int velum_worker_stand_alone(uint64_t bytes_max, void (*stop)(void)) {
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_stop;
+    action.sa_flags = (int)SA_RESETHAND; /* the second time it is deadly again */
+    stop_node = stop;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        (void)sigaction(numbers[i], &action, NULL);
+    }
+    return confine_memory(bytes_max);
 }

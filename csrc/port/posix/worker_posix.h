@@ -10,4 +10,9 @@
  * when the stack cannot be had; what the system lacks of the rest is passed over. */
 int velum_worker_confine(uint64_t bytes_max);
 
+/* The same for a process that is a node of its own: not niced, for it answers probes, and nobody's
+ * child. The first SIGTERM, SIGINT or SIGHUP calls `stop` in the signal's handler, a second one
+ * ends the process at once. */
+int velum_worker_stand_alone(uint64_t bytes_max, void (*stop)(void));
+
 #endif
