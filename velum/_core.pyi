@@ -6,9 +6,7 @@ from typing import Any, Final
 Address = tuple[int, int]  # (ip as a number in host order, port)
 Health = tuple[int, int, int, int, int, int, int, int]
 Member = tuple[int, int, int, int, Address, int]
-Datagram = tuple[
-    int, int, int, int, int, Address, int, int, Health | None, Sequence[Member]
-]
+Datagram = tuple[int, int, int, int, int, Address, int, int, Health | None, Sequence[Member]]
 
 OPENED: Final = 1
 CLOSED: Final = 2

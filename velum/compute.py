@@ -22,6 +22,7 @@ from velum.policy import scheduler_io as policy
 from velum.policy import types
 from velum.policy.scheduler import Scheduler
 from velum.policy.tasks import Kind, Task, task_id
+from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
 from velum.workers import Workers
 
@@ -56,6 +57,7 @@ class Compute:
         me: int,
         slots: int,
         pages: int,
+        replies: Replies,
         stopped: Callable[[], VelumError],
     ) -> None:
         self._runtime = runtime
@@ -64,7 +66,8 @@ class Compute:
         self._stopped = stopped
         self._closed = False
         self._scheduler = Scheduler(runtime.random)
-        self._modules = ModuleStore(runtime)
+        self._modules = ModuleStore(runtime, lambda *why: self.members.cut(*why))
+        self._replies = replies
         self._executions = Executions(
             runtime,
             Workers(runtime.hub, me, pages),
@@ -72,7 +75,7 @@ class Compute:
             me,
             slots,
             self._local_answers,
-            self._my_health,
+            self._replies,
         )
         self._jobs: dict[int, Job] = {}
         self._of_client: dict[tuple[int, int], int] = {}
@@ -96,7 +99,7 @@ class Compute:
     def start(self) -> None:
         """Starts the workers and schedules from now on."""
         self._usable.add(self._me)
-        self._handle(policy.MemberUsable(self._me, self._my_health()))
+        self._handle(policy.MemberUsable(self._me, self.members.health))
 
     # ---- from any thread ----
 
@@ -121,7 +124,7 @@ class Compute:
 
     def next_deadline(self) -> int | None:
         """The scheduler's."""
-        return self._scheduler.next_deadline()
+        return None if self._closed else self._scheduler.next_deadline()
 
     def on_time(self, now: int) -> None:
         """Gives the scheduler its time."""
@@ -131,6 +134,9 @@ class Compute:
 
     def _drain(self) -> None:
         self._draining = False
+        if self._closed:
+            self._runtime_gone()
+            return
         tasks: list[Task] = []
         incoming = self._incoming
         for _ in range(len(incoming)):
@@ -166,8 +172,7 @@ class Compute:
     def _on_call(self, link: int, correlation: int, body: tuple[int, int, None, bytes]) -> None:
         flags, timeout_ms, _, payload = body
         if flags & PLACED or link not in self.members.peers:
-            code = code_of("UNEXPECTED")
-            self._hub.send_error(link, correlation, code, self._me, 0, "")
+            self._replies.error(link, correlation, code_of("UNEXPECTED"))
             return
         self._take(link, correlation, CALL_FRAME, payload, None, timeout_ms)
 
@@ -188,7 +193,7 @@ class Compute:
         self, link: int, correlation: int, payload: bytes, hash: bytes, timeout_ms: int, code: int
     ) -> None:
         if code:
-            self._hub.send_error(link, correlation, code, self._me, 0, "")
+            self._replies.error(link, correlation, code)
         elif link not in self.members.peers:
             self._modules.release(hash)
         else:
@@ -237,6 +242,8 @@ class Compute:
             self._answered(peer.id, results, news)
 
     def _answered(self, node: int, results: list[Result], health: types.Health | None) -> None:
+        if self._closed:
+            return
         by_ticket = {result[0]: result for result in results}
         for effect in self._scheduler.handle(
             policy.TasksAnswered(node, list(by_ticket), health), now_ms()
@@ -255,9 +262,9 @@ class Compute:
         if job.future is not None:
             job.future.settle(node, run_us, value)
         elif payload:
-            self._hub.send_result(job.link, job.correlation, node, payload, self._my_health())
+            self._replies.result(job.link, job.correlation, node, payload)
         else:
-            self._hub.send_value(job.link, job.correlation, node, value, self._my_health())
+            self._replies.value(job.link, job.correlation, node, value)
 
     def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
         if self._executions.worker_error(link, correlation, body):
@@ -288,6 +295,8 @@ class Compute:
     # ---- effects of the scheduler ----
 
     def _handle(self, event: policy.Event) -> None:
+        if self._closed:  # all callers have been answered, and links are about to close
+            return
         for effect in self._scheduler.handle(event, now_ms()):
             self._perform(effect)
 
@@ -356,8 +365,8 @@ class Compute:
         if job.future is not None:
             job.future.fail(error_from(effect.code, effect.text, effect.node))
         else:
-            self._hub.send_error(
-                job.link, job.correlation, effect.code, effect.node, 0, effect.text
+            self._replies.error(
+                job.link, job.correlation, effect.code, effect.text, node=effect.node
             )
 
     # ---- members come and go ----
@@ -455,6 +464,3 @@ class Compute:
     def close(self) -> None:
         """Ends the workers."""
         self._executions.close()
-
-    def _my_health(self) -> types.Health:
-        return self.members.health

@@ -18,7 +18,7 @@ from velum.errors import VelumError, code_of
 from velum.modulestore import ModuleStore
 from velum.policy import pool as policy
 from velum.policy.scheduler_io import TaskFailed
-from velum.policy.types import Health
+from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
 from velum.workers import Workers
 
@@ -58,7 +58,7 @@ class Executions:
         me: int,
         slots: int,
         local: Answers,
-        health: Callable[[], Health],
+        replies: Replies,
     ) -> None:
         """`local` takes the answers for this node's own scheduler."""
         self._hub = runtime.hub
@@ -66,7 +66,7 @@ class Executions:
         self._modules = modules
         self._me = me
         self._local = local
-        self._health = health
+        self._replies = replies
         self._pool = policy.Pool(slots)
         self._closed = False
         self._next = 1
@@ -98,11 +98,10 @@ class Executions:
         if origin in self._by_origin or origin in self._arriving or self._closed:
             return
         self._arriving.add(origin)
-        self._modules.need(hash, source, partial(self._ready, origin, hash, timeout_ms, payload))
+        deadline = now_ms() + timeout_ms if timeout_ms else 0
+        self._modules.need(hash, source, partial(self._ready, origin, hash, deadline, payload))
 
-    def _ready(
-        self, origin: Origin, hash: bytes, timeout_ms: int, payload: bytes, code: int
-    ) -> None:
+    def _ready(self, origin: Origin, hash: bytes, deadline: int, payload: bytes, code: int) -> None:
         wanted = origin in self._arriving
         self._arriving.discard(origin)
         if code or not wanted or self._closed:
@@ -115,7 +114,8 @@ class Executions:
         self._next += 1
         self._by_origin[origin] = execution
         self._by_number[execution.number] = execution
-        self._handle(policy.TaskArrived(origin, timeout_ms))
+        left_ms = max(1, deadline - now_ms()) if deadline else 0  # fetching has taken some
+        self._handle(policy.TaskArrived(origin, left_ms))
 
     def cancel(self, origin: Origin, code: int) -> None:
         """Whoever placed the task wants it to end with this error."""
@@ -229,9 +229,7 @@ class Executions:
             self._send_error(origin, code, deaths, text)
         elif origin.link:
             _, _, _, _, payload = result
-            self._hub.send_result(
-                origin.link, origin.correlation, self._me, payload, self._health()
-            )
+            self._replies.result(origin.link, origin.correlation, self._me, payload)
         else:
             self._local([(origin.correlation, *result[1:])], [])
 
@@ -242,7 +240,7 @@ class Executions:
 
     def _send_error(self, origin: Origin, code: int, deaths: int, text: str) -> None:
         if origin.link:
-            self._hub.send_error(origin.link, origin.correlation, code, self._me, deaths, text)
+            self._replies.error(origin.link, origin.correlation, code, text, deaths=deaths)
         else:
             self._local([], [TaskFailed(origin.correlation, self._me, code, deaths, text)])
 

@@ -74,7 +74,7 @@ class Members:
         self._watchers = watchers
         self._me = me
         self._seeds = tuple(seeds)
-        self.policy = Membership(Config(), me, self._runtime.random)
+        self.policy = Membership(Config(beacons=beacon is not None), me, self._runtime.random)
         self._gauge = Gauge()
         self._leaving = False
         self._next_health = now_ms()
@@ -192,6 +192,15 @@ class Members:
         self._hub.drop(link, code_of("DUPLICATE_ID"), text)
         return False
 
+    def cut(self, link: int, code: int, text: str) -> None:
+        """Ends a link for what its peer does, unless it has ended already."""
+        if link in self.peers:
+            log.warning(
+                "cut the link to %s: %s", addresses.address_text(self.peers[link].address), text
+            )
+            self._hub.drop(link, code, text)
+            self.on_closed(link, code, text)
+
     def on_closed(self, link: int, code: int, text: str) -> None:
         """A link that is not a worker's closed."""
         address = self._dials.pop(link, None)
@@ -216,7 +225,7 @@ class Members:
 
     def _dial_failed(self, address: Address, code: int, text: str) -> None:
         self._sync_on_open.discard(address)
-        if code == code_of("DUPLICATE_ID"):
+        if code == code_of("DUPLICATE_ID") and not self.policy.joined:
             self._watchers.failed(JoinRefused(code, text))
             return
         refused = code == code_of("REFUSED")

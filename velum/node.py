@@ -25,12 +25,13 @@ from velum.errors import VelumError, code_of, error_from, from_core
 from velum.health import core_count
 from velum.members import ROLE_NAMES, ROLE_NODE, ROLE_WORKER, STATE_NAMES, Members, Watchers
 from velum.policy import types
+from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
 from velum.wasm import pages_of
 
 log = logging.getLogger("velum.node")
 
-QUERY_FRAME, ANSWER_FRAME, HEALTH_FRAME = 0x28, 0x29, 0x22
+QUERY_FRAME, HEALTH_FRAME = 0x28, 0x22
 GUEST_MEMORY = 256 << 20  # bytes of linear memory a guest may have unless --memory says otherwise
 STOP_SECONDS = 5.0  # how long close() waits for the loop's end
 START_SECONDS = 10.0
@@ -131,7 +132,13 @@ class Node(Mesh):
         )
         runtime = Runtime(hub, f"velum node {self.id}")
         self._runtime = runtime
-        self._compute = Compute(runtime, self.id, slots, pages, self._is_done)
+        self._replies = Replies(
+            runtime,
+            self.id,
+            health=lambda: self._members.health,
+            cut=lambda *why: self._members.cut(*why),
+        )
+        self._compute = Compute(runtime, self.id, slots, pages, self._replies, self._is_done)
         watchers = Watchers(
             changed=self._member_changed,
             healthy=self._compute.health_heard,
@@ -250,17 +257,14 @@ class Node(Mesh):
             self._members.on_closed(link, code, text)
 
     def _on_query(self, link: int, correlation: int, topic: str) -> None:
-        hub = self._runtime.hub
         if topic == "nodes":
             answer: Any = [row.as_dict() for row in self._nodes()]
         elif topic == "status":
             answer = self._status()
         else:
-            hub.send_error(
-                link, correlation, code_of("QUERY"), self.id, 0, f"unknown query {topic!r}"
-            )
+            self._replies.error(link, correlation, code_of("QUERY"), f"unknown query {topic!r}")
             return
-        hub.send(link, ANSWER_FRAME, correlation, json.dumps(answer).encode())
+        self._replies.answer(link, correlation, json.dumps(answer).encode())
 
     def _info(self, member: types.Member) -> NodeInfo:
         update, health = member.update, member.health
