@@ -48,6 +48,7 @@ typedef struct {
     bool held;                       /* its module is here, and pinned for it */
     velum_task task;                 /* but for its name's data, which is `name` */
     char name[VELUM_NAME_BYTES_MAX]; /* not terminated */
+    int64_t deadline_us;             /* counted from its arrival; 0: none */
 } slot;
 
 typedef struct {
@@ -71,7 +72,7 @@ struct velum_worker {
     velum_vm *vm;
     int stop;    /* negative: what the running task's check shall end it with */
     bool silent; /* its link is gone: nobody to answer */
-    int64_t deadline_us, polled_us, progress_us;
+    int64_t polled_us, progress_us;
 };
 
 /* ---- answers ---- */
@@ -155,7 +156,8 @@ static void on_task(velum_worker *w, velum_handle link, const velum_frame *frame
     uint64_t correlation = frame->header.correlation;
     int err = velum_wire_get_task(frame->payload, frame->header.length, &task);
 
-    if (err >= 0 && w->count == VELUM_WORKER_QUEUE_MAX) err = VELUM_E_FULL;
+    if (err >= 0 && (task.flags & VELUM_TASK_PLACED) == 0) err = VELUM_E_UNEXPECTED;
+    if (err >= 0 && w->count == VELUM_WORKER_QUEUE_MAX) err = VELUM_E_BUSY;
     if (err < 0) {
         answer_error(w, link, correlation, err, velum_strerror(err));
         return;
@@ -165,11 +167,15 @@ static void on_task(velum_worker *w, velum_handle link, const velum_frame *frame
     s->link = link;
     s->correlation = correlation;
     s->task = task;
+    s->deadline_us = 0;
+    if (task.timeout_ms > 0) {
+        s->deadline_us = velum_port_now_us() + (int64_t)task.timeout_ms * 1000;
+    }
     if (task.name.size > 0) memcpy(s->name, task.name.data, task.name.size);
     s->held = velum_modules_pin(velum_hub_modules(w->hub), task.hash) == VELUM_OK;
     if (s->held) return;
     err = velum_hub_fetch(w->hub, link, task.hash);
-    if (err != VELUM_OK) refuse(w, place, err);
+    if (err != VELUM_OK) refuse(w, place, err == VELUM_E_FULL ? VELUM_E_BUSY : err);
 }
 
 static void on_cancel(velum_worker *w, velum_handle link, const velum_frame *frame) {
@@ -327,7 +333,7 @@ static int on_check(void *user) {
         w->polled_us = now;
     }
     if (w->stop != VELUM_OK) return w->stop;
-    if (w->deadline_us != 0 && now >= w->deadline_us) return VELUM_E_DEADLINE;
+    if (w->current.deadline_us != 0 && now >= w->current.deadline_us) return VELUM_E_DEADLINE;
     if (now - w->progress_us >= PROGRESS_US) {
         send_progress(w);
         w->progress_us = now;
@@ -400,8 +406,13 @@ static void run_current(velum_worker *w) {
     w->stop = VELUM_OK;
     w->silent = false;
     w->polled_us = w->progress_us = begun_us;
-    w->deadline_us = s->task.timeout_ms > 0 ? begun_us + (int64_t)s->task.timeout_ms * 1000 : 0;
 
+    if (s->deadline_us != 0 && begun_us >= s->deadline_us) {
+        (void)snprintf(text, sizeof text, "%s: it waited too long for its turn",
+                       velum_strerror(VELUM_E_DEADLINE));
+        answer_error(w, s->link, s->correlation, VELUM_E_DEADLINE, text);
+        return;
+    }
     const uint8_t *module = velum_modules_get(velum_hub_modules(w->hub), s->task.hash, &n);
     verdict *v = judge(w, s->task.hash, module, n);
     if (v->error != VELUM_OK) {

@@ -231,7 +231,8 @@ class Members:
         refused = code == code_of("REFUSED")
         self._handle(io.DialFailed(types.Address(*address), refused))
         for member in self._at(address):
-            self._handle(io.LinkClosed(member, refused))
+            if code != code_of("CAPACITY"):  # it has no link to spare, but it lives
+                self._handle(io.LinkClosed(member, refused))
             self._watchers.unreachable(member)
 
     def _at(self, address: Address) -> list[int]:

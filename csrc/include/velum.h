@@ -14,6 +14,11 @@
 extern "C" {
 #endif
 
+/* What this header declares is all that the shared library shows. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
 /* The C library's version; CMake reads it from here. */
 #define VELUM_VERSION "0.1.0"
 
@@ -176,8 +181,8 @@ int velum_spawn_wasm(velum *v, const void *module, size_t size, const char *func
  * has passed; inside a callback poll only looks, and wait is ARGUMENT. */
 int velum_poll(velum *v, velum_ticket ticket, velum_outcome *out);
 int velum_wait(velum *v, velum_ticket ticket, uint32_t timeout_ms, velum_outcome *out);
-/* Calls `done` once, from inside velum_run, poll, wait, nodes or close, instead of poll or wait: the
- * ticket is spent then. It may spawn and cancel. ARGUMENT for an unknown ticket. */
+/* Calls `done` once, from inside velum_run, poll, wait, nodes or close, instead of poll or wait;
+ * the ticket is spent then. It may spawn and cancel. ARGUMENT for an unknown ticket. */
 int velum_on_done(velum *v, velum_ticket ticket,
                   void (*done)(void *user, velum_ticket ticket, const velum_outcome *outcome),
                   void *user);
@@ -204,6 +209,10 @@ double velum_as_f64(velum_value v);  /* of any */
 int velum_init(uint16_t id, uint16_t port);
 velum *velum_mesh(void);
 void velum_shutdown(void);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -126,7 +126,7 @@
 #define VELUM_WORKER_QUEUE_MAX 64u
 #endif
 
-/* Links of a leaf: every node of a mesh of 16 keeps one, of a larger mesh those that send it work. */
+/* Links of a leaf: every node of a mesh of 16 keeps one; in a larger one, each that sends work. */
 #ifndef VELUM_LEAF_LINKS_MAX
 #define VELUM_LEAF_LINKS_MAX 64u
 #endif
@@ -137,7 +137,7 @@
 #define VELUM_LEAF_MEMBERS_MAX 32u
 #endif
 
-/* Modules and tasks that a program has under way through velum_spawn; 250 bytes a task. */
+/* Tasks that a program has under way through velum_spawn; 250 bytes each, and its frame. */
 #ifndef VELUM_TASKS_MAX
 #define VELUM_TASKS_MAX 4096u
 #endif

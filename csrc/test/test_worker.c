@@ -390,6 +390,31 @@ static void test_timeout(node *n) {
     CHECK_EQ(run_task(n, &task).result.values[0].bits, 2);
 }
 
+/* The time of a task counts from its arrival, also while it waits behind another. */
+static void test_timeout_while_waiting(node *n) {
+    velum_value one = i32(1);
+    velum_task loop = guest_task(n, "loop", "forever", NULL, 0);
+    loop.timeout_ms = 60;
+    velum_task quick = guest_task(n, "add", "run", &one, 1);
+    quick.timeout_ms = 20;
+    uint64_t first = send_task(n, &loop);
+    uint64_t second = send_task(n, &quick);
+    reply got = await(n);
+    CHECK_EQ(got.correlation, (long long)first);
+    got = await(n);
+    CHECK_EQ(got.correlation, (long long)second);
+    CHECK_EQ(got.error, VELUM_E_DEADLINE);
+    CHECK_TEXT(got, "waited too long");
+}
+
+/* A task that asks to be scheduled is not for a worker. */
+static void test_unplaced(node *n) {
+    velum_value one = i32(1);
+    velum_task task = guest_task(n, "add", "run", &one, 1);
+    task.flags = 0;
+    CHECK_EQ(run_task(n, &task).error, VELUM_E_UNEXPECTED);
+}
+
 static void test_progress_and_events(node *n) {
     uint8_t frame[FRAME_BYTES];
     velum_text topic = {"x", 1};
@@ -422,7 +447,7 @@ static void test_queue(node *n) {
     uint64_t last = n->correlation;
     uint64_t too_many = send_task(n, &quick);
     got = await(n);
-    CHECK_EQ(got.error, VELUM_E_FULL);
+    CHECK_EQ(got.error, VELUM_E_BUSY);
     CHECK_EQ(got.correlation, (long long)too_many);
     send_cancel(n, second, VELUM_E_CANCELLED);
     got = await(n);
@@ -480,6 +505,8 @@ int main(int argc, char **argv) {
     test_malformed_task(&n);
     test_cancel_running(&n);
     test_timeout(&n);
+    test_timeout_while_waiting(&n);
+    test_unplaced(&n);
     test_progress_and_events(&n);
     test_queue(&n);
     test_round_trip(&n);
