@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import wasm3
 from beside import mesh_of_two
 
@@ -41,25 +42,14 @@ def test_job_pywasm3(benchmark: Any, placement: tuple[str, int]) -> None:
     assert benchmark.pedantic(count, (0, END), rounds=5, iterations=1, warmup_rounds=1) == PRIMES
 
 
-def test_second_call(benchmark: Any, placement: tuple[str, int]) -> None:
-    with mesh_of_two(placement[1], workers=1) as node:
+@pytest.mark.parametrize(("where", "node"), [("another node", 2), ("the caller's own node", 1)])
+def test_second_call(benchmark: Any, placement: tuple[str, int], where: str, node: int) -> None:
+    with mesh_of_two(placement[1], workers=1) as mesh:
         total = WasmFunction(GUESTS / "sum.wasm", "sum")
         benchmark.group = f"short call of a known module, {placement[0]}"
-        benchmark.extra_info.update(what="velum, on another node", units=1, velum=True)
+        benchmark.extra_info.update(what=f"velum, on {where}", units=1, velum=node == 2)
 
         def run() -> int:
-            return int(node.spawn_wasm(total.module, "sum", 10, 20, 30, node=2).result())
-
-        assert benchmark.pedantic(run, rounds=2000, iterations=1, warmup_rounds=100) == 60
-
-
-def test_second_call_here(benchmark: Any, placement: tuple[str, int]) -> None:
-    with mesh_of_two(placement[1], workers=1) as node:
-        total = WasmFunction(GUESTS / "sum.wasm", "sum")
-        benchmark.group = f"short call of a known module, {placement[0]}"
-        benchmark.extra_info.update(what="velum, on the caller's own node", units=1, velum=False)
-
-        def run() -> int:
-            return int(node.spawn_wasm(total.module, "sum", 10, 20, 30, node=1).result())
+            return int(mesh.spawn_wasm(total.module, "sum", 10, 20, 30, node=node).result())
 
         assert benchmark.pedantic(run, rounds=2000, iterations=1, warmup_rounds=100) == 60

@@ -21,7 +21,7 @@ from velum.modulestore import ModuleStore
 from velum.policy import scheduler_io as policy
 from velum.policy import types
 from velum.policy.scheduler import Scheduler
-from velum.policy.tasks import Kind, Task, task_id
+from velum.policy.tasks import ID_MAX, Kind, Task, task_id
 from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
 from velum.workers import Workers
@@ -80,6 +80,7 @@ class Compute:
         self._jobs: dict[int, Job] = {}
         self._of_client: dict[tuple[int, int], int] = {}
         self._next = 1
+        self._sent_again = 0  # tasks whose node was lost or gave them back
         self._usable: set[int] = set()
         self._unsent: dict[int, list[tuple[int, int, bytes]]] = {}
         self._incoming: deque[Work] = deque()
@@ -302,6 +303,7 @@ class Compute:
 
     def _perform(self, effect: policy.Effect) -> None:
         if type(effect) is policy.Send:
+            self._sent_again += sum(task.ticket > ID_MAX for task in effect.tasks)
             if effect.node == self._me:
                 self._run_here(effect.tasks)
             else:
@@ -446,6 +448,7 @@ class Compute:
             **self._executions.status(),
             "clients": clients,
             "tasks_unfinished": self._scheduler.unfinished,
+            "tasks_sent_again": self._sent_again,
             "calls_answered": self._hub.stats()["calls_answered"],
         }
 

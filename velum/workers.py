@@ -9,30 +9,24 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from velum import _core
 from velum.errors import VelumError, code_of
+from velum.installed import installed
 
 PROGRAM = "velum-worker"
 
 
 def worker_program() -> str:
-    """The path of the worker program. Raises VelumError SYSTEM when it is not installed."""
+    """The path of the worker program: VELUM_WORKER, or the installed one. VelumError SYSTEM."""
     named = os.environ.get("VELUM_WORKER")
-    places = [Path(named)] if named else [Path(str(files("velum"))) / PROGRAM]
-    places += [Path(entry) / "velum" / PROGRAM for entry in sys.path if not named]
-    for place in places:
-        if os.access(place, os.X_OK) and place.is_file():
-            return str(place)
-    raise VelumError(
-        code_of("SYSTEM"),
-        f"{PROGRAM} was not found (looked for {places[0]}); reinstall velum or set VELUM_WORKER",
-    )
+    program = Path(named) if named else installed(PROGRAM)
+    if not os.access(program, os.X_OK):
+        raise VelumError(code_of("SYSTEM"), f"{program} is no program that can be run")
+    return str(program)
 
 
 @dataclass

@@ -14,14 +14,12 @@ from argparse import Namespace
 from collections import Counter
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import velum
 from velum.api import TaskFuture
 from velum.cli import show
 from velum.cli.commands import where_and_when
-from velum.errors import VelumError, code_of
+from velum.installed import installed
 
 if TYPE_CHECKING:
     from velum.client import Client
@@ -147,7 +145,7 @@ def run(args: Namespace) -> int:
 
     began = time.monotonic()
     story = Story(sys.stderr if args.json else sys.stdout)
-    guest = primes_module()
+    guest = installed("guests", "primes.wasm").read_bytes()
     beacon_port = free_beacon_port()
     workers = max(1, (os.cpu_count() or 1) // args.nodes)
     story.say(f"starting {args.nodes} nodes on this machine; they meet on UDP port {beacon_port}")
@@ -165,19 +163,6 @@ def run(args: Namespace) -> int:
     if args.json:
         print(show.dump(_described(story.outcome, seconds)))
     return 0 if story.outcome.right else 1
-
-
-def primes_module() -> bytes:
-    """The guest that the package carries. Raises VelumError MODULE_MISSING when it is not there."""
-    # An editable install keeps what the build made apart from the sources.
-    folders = [*velum.__path__, *(os.path.join(entry, "velum") for entry in sys.path)]
-    for folder in folders:
-        guest = Path(folder, "guests", "primes.wasm")
-        if guest.is_file():
-            return guest.read_bytes()
-    raise VelumError(
-        code_of("MODULE_MISSING"), f"no guests/primes.wasm in {folders[0]}; reinstall velum"
-    )
 
 
 def _described(outcome: Outcome, seconds: float) -> dict[str, object]:
