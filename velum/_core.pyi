@@ -22,6 +22,7 @@ MODULE_BYTES_MAX: Final[int]
 GUEST_PAGES_MAX: Final[int]
 NAME_BYTES_MAX: Final[int]
 ARGS_MAX: Final[int]
+TASK_PLACED: Final[int]
 TYPE_NAMES: Final[dict[int, str]]
 TYPE_CODES: Final[dict[str, int]]
 
@@ -30,6 +31,7 @@ class CoreError(Exception):
     def __init__(self, err: int, detail: str = "") -> None: ...
 
 def error_table() -> dict[int, tuple[str, str]]: ...
+def frame_types() -> dict[str, int]: ...
 def builtin_names() -> list[str]: ...
 def encode_call(
     name: bytes, args: Sequence[object], timeout_ms: int = 0, placed: bool = True

@@ -28,6 +28,7 @@ MODULE_BYTES_MAX = <int>c.VELUM_MODULE_BYTES_MAX
 GUEST_PAGES_MAX = <int>c.VELUM_GUEST_PAGES_MAX
 NAME_BYTES_MAX = <int>c.VELUM_NAME_BYTES_MAX
 ARGS_MAX = <int>c.VELUM_ARGS_MAX
+TASK_PLACED = <int>c.VELUM_TASK_PLACED
 
 cdef enum:
     EVENTS = 1024
@@ -50,6 +51,15 @@ def error_table():
         if name != "UNKNOWN":
             table[code] = (name, c.velum_strerror(-code).decode())
     return table
+
+
+def frame_types():
+    """Every frame and datagram type of the core: {NAME: code}."""
+    names = {}
+    for code in range(256):
+        if c.velum_wire_limit(<uint8_t>code) >= 0:
+            names[c.velum_wire_name(<uint8_t>code).decode()] = code
+    return names
 
 
 def builtin_names():

@@ -16,7 +16,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from velum import _core, wasm
+from velum import _core, frames, wasm
 from velum.errors import VelumError, code_of, error_from
 
 Number = int | float
@@ -24,8 +24,6 @@ ModuleLike = str | os.PathLike[str] | bytes | wasm.Module
 
 Drive = Callable[[Callable[[], bool], float | None], None]
 
-CALL_FRAME = 0x10
-TASK_FRAME = 0x11
 TIMEOUT_MS_MAX = 0xFFFFFFFF
 IN_FLIGHT_MAX = 16384  # calls that `map` keeps going at once
 
@@ -161,7 +159,7 @@ class Work:
 
     __slots__ = ("frame", "future", "module", "node", "payload", "timeout_ms")
 
-    frame: int  # CALL_FRAME or TASK_FRAME
+    frame: int  # frames.CALL or frames.TASK
     payload: bytes
     future: TaskFuture
     timeout_ms: int
@@ -213,7 +211,7 @@ class Mesh(abc.ABC):
         except _core.CoreError as error:
             raise error_from(error.code, f"{name}: {error}") from None
         future = TaskFuture()
-        self._submit(Work(CALL_FRAME, payload, future, timeout_ms, node, None))
+        self._submit(Work(frames.CALL, payload, future, timeout_ms, node, None))
         return future
 
     def spawn_wasm(
@@ -243,7 +241,7 @@ class Mesh(abc.ABC):
             placed=self._placed,
         )
         future = TaskFuture()
-        self._submit(Work(TASK_FRAME, payload, future, timeout_ms, node, loaded))
+        self._submit(Work(frames.TASK, payload, future, timeout_ms, node, loaded))
         return future
 
     def map(self, name: str, *iterables: Iterable[Number]) -> Iterator[Any]:

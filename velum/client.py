@@ -16,16 +16,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any
 
-from velum import _core, addresses
+from velum import _core, addresses, frames
 from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
 from velum.errors import VelumError, code_of, error_from, from_core
+from velum.policy import types
 from velum.runtime import Runtime, now_ms
 
-ROLE_CLIENT = 4
-BEACON = 0x35
-BEACON_ASK = 1
-ANSWER_FRAME = 0x29
 RETRY_MS = 100  # between attempts to attach, and to push what a full queue did not take
 LEARN_MS = 5000  # between two questions who is there: whoever joins may be needed one day
 RESENDS_MAX = 3  # a task that lost its link more often fails: it may be what kills the nodes
@@ -50,7 +47,7 @@ class Client(Mesh):
     def __init__(self, found: list[Address], timeout: float) -> None:
         """Attaches to the first that answers. Raises PeerLost when none does in `timeout` s."""
         self._hub = _core.Hub(links_max=16, module_bytes=MODULE_BYTES)
-        self._hub.identity(role=ROLE_CLIENT, version=f"velum {_core.C_VERSION}".encode())
+        self._hub.identity(role=types.CLIENT, version=f"velum {_core.C_VERSION}".encode())
         self._known: list[Address] = list(found)
         self._timeout_ms = round(timeout * 1000)
         self._home = 0
@@ -74,10 +71,10 @@ class Client(Mesh):
         self._runtime.on_event(_core.OPENED, self._on_opened)
         self._runtime.on_event(_core.CLOSED, self._on_closed)
         self._runtime.on_event(_core.RESULTS, self._on_results)
-        self._runtime.on_frame(0x13, self._on_error)
-        self._runtime.on_frame(0x14, lambda *_: None)
-        self._runtime.on_frame(0x22, lambda *_: None)
-        self._runtime.on_frame(ANSWER_FRAME, self._on_answer)
+        self._runtime.on_frame(frames.ERROR, self._on_error)
+        self._runtime.on_frame(frames.PROGRESS, lambda *_: None)
+        self._runtime.on_frame(frames.HEALTH, lambda *_: None)
+        self._runtime.on_frame(frames.ANSWER, self._on_answer)
         self._runtime.services.append(self)
         self._runtime.call_soon(self._attach)
         self._runtime.start()
@@ -417,7 +414,7 @@ def find_nodes(beacon_port: int = addresses.BEACON_PORT, timeout: float = 1.0) -
     hub = _core.Hub(links_max=1)
     try:
         index, _ = hub.udp((addresses.ip_number(addresses.LOOPBACK), 0))
-        asked = (BEACON, 0, 0, 0, 0, (0, 0), ROLE_CLIENT, BEACON_ASK, None, ())
+        asked = (types.BEACON, 0, 0, 0, 0, (0, 0), types.CLIENT, types.BEACON_ASK, None, ())
         to = (addresses.ip_number(addresses.broadcast_of(addresses.LOOPBACK)), beacon_port)
         found: list[Address] = []
         end = time.monotonic() + timeout
@@ -427,7 +424,7 @@ def find_nodes(beacon_port: int = addresses.BEACON_PORT, timeout: float = 1.0) -
                 hub.udp_send(index, to, asked)
                 ask_again = now + 0.2
             for event in hub.poll(20_000):
-                if event[0] == _core.DATAGRAM and event[3][0] == BEACON and event[3][2]:
+                if event[0] == _core.DATAGRAM and event[3][0] == types.BEACON and event[3][2]:
                     ip, port = event[3][5]
                     address = (ip or event[2][0], port)
                     if address not in found:

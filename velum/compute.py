@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from velum import _core
-from velum.api import CALL_FRAME, TASK_FRAME, TaskFuture, Work
+from velum import _core, frames
+from velum.api import TaskFuture, Work
 from velum.errors import VelumError, code_of, error_from, from_core
 from velum.executions import Executions, Origin
-from velum.members import ROLE_CLIENT, Members
+from velum.members import Members
 from velum.modulestore import ModuleStore
 from velum.policy import scheduler_io as policy
 from velum.policy import types
@@ -26,8 +26,6 @@ from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
 from velum.workers import Workers
 
-RESULT_FRAME, ERROR_FRAME, PROGRESS_FRAME, CANCEL_FRAME = 0x12, 0x13, 0x14, 0x15
-PLACED = 1
 Result = tuple[int, int, int, Any, bytes]  # ticket, node, run_us, value, payload
 
 
@@ -90,11 +88,11 @@ class Compute:
         runtime.at_end(self.hand_back)
         runtime.at_end(self.close)
         runtime.on_event(_core.RESULTS, self._on_results)
-        runtime.on_frame(CALL_FRAME, self._on_call)
-        runtime.on_frame(TASK_FRAME, self._on_task)
-        runtime.on_frame(ERROR_FRAME, self._on_error)
-        runtime.on_frame(PROGRESS_FRAME, self._on_progress)
-        runtime.on_frame(CANCEL_FRAME, self._on_cancel)
+        runtime.on_frame(frames.CALL, self._on_call)
+        runtime.on_frame(frames.TASK, self._on_task)
+        runtime.on_frame(frames.ERROR, self._on_error)
+        runtime.on_frame(frames.PROGRESS, self._on_progress)
+        runtime.on_frame(frames.CANCEL, self._on_cancel)
         runtime.services.append(self)
 
     def start(self) -> None:
@@ -161,7 +159,7 @@ class Compute:
     ) -> Job:
         number = self._next
         self._next += 1
-        kind = Kind.BUILTIN if frame == CALL_FRAME else Kind.WASM
+        kind = Kind.BUILTIN if frame == frames.CALL else Kind.WASM
         job = Job(Task(number, kind, node, timeout_ms), frame, payload, hash)
         self._jobs[number] = job
         return job
@@ -172,16 +170,16 @@ class Compute:
 
     def _on_call(self, link: int, correlation: int, body: tuple[int, int, None, bytes]) -> None:
         flags, timeout_ms, _, payload = body
-        if flags & PLACED or link not in self.members.peers:
+        if flags & _core.TASK_PLACED or link not in self.members.peers:
             self._replies.error(link, correlation, code_of("UNEXPECTED"))
             return
-        self._take(link, correlation, CALL_FRAME, payload, None, timeout_ms)
+        self._take(link, correlation, frames.CALL, payload, None, timeout_ms)
 
     def _on_task(self, link: int, correlation: int, body: tuple[int, int, bytes, bytes]) -> None:
         flags, timeout_ms, hash, payload = body
         if link not in self.members.peers:
             self._hub.drop(link, code_of("UNEXPECTED"), "a worker gives no tasks")
-        elif flags & PLACED:
+        elif flags & _core.TASK_PLACED:
             self._executions.arrive(Origin(link, correlation), hash, timeout_ms, payload, link)
         else:
             self._modules.need(
@@ -198,7 +196,7 @@ class Compute:
         elif link not in self.members.peers:
             self._modules.release(hash)
         else:
-            self._take(link, correlation, TASK_FRAME, payload, hash, timeout_ms)
+            self._take(link, correlation, frames.TASK, payload, hash, timeout_ms)
 
     def _take(
         self,
@@ -443,7 +441,7 @@ class Compute:
 
     def status(self) -> dict[str, Any]:
         """Plain data for `velum status`."""
-        clients = sum(1 for p in self.members.peers.values() if p.role == ROLE_CLIENT)
+        clients = sum(1 for p in self.members.peers.values() if p.role == types.CLIENT)
         return {
             **self._executions.status(),
             "clients": clients,

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from velum import _core
-from velum.api import TASK_FRAME
+from velum import _core, frames
 from velum.errors import VelumError, code_of
 from velum.modulestore import ModuleStore
 from velum.policy import pool as policy
@@ -198,7 +197,7 @@ class Executions:
         link = self._workers.link_of(effect.slot)
         payload = _core.retimed(execution.payload, effect.timeout_ms)
         if link is not None:
-            self._hub.send(link, TASK_FRAME, execution.number, payload)
+            self._hub.send(link, frames.TASK, execution.number, payload)
 
     def _cancel_on(self, effect: policy.CancelOn) -> None:
         link = self._workers.link_of(effect.slot)

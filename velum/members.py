@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from velum import _core, addresses
+from velum import _core, addresses, frames
 from velum.addresses import Address
 from velum.errors import JoinRefused, code_of, error_from
 from velum.health import Gauge
@@ -25,11 +25,6 @@ from velum.runtime import Runtime, now_ms
 log = logging.getLogger("velum.members")
 
 HEALTH_MS = 1000  # between two looks at this machine
-BEACON_FRAME = types.BEACON
-SYNC_FRAME, SYNC_REPLY_FRAME, HEALTH_FRAME = 0x20, 0x21, 0x22
-ROLE_NODE, ROLE_LEAF, ROLE_WORKER, ROLE_CLIENT = types.NODE, types.LEAF, 3, types.CLIENT
-ROLE_NAMES = {ROLE_NODE: "node", ROLE_LEAF: "leaf"}
-STATE_NAMES = types.STATE_NAMES
 
 
 @dataclass(slots=True)
@@ -89,8 +84,8 @@ class Members:
             heard, self._beacon_to = beacon
             self._hub.udp(heard, shared=True)
         runtime.on_event(_core.DATAGRAM, self._on_datagram)
-        runtime.on_frame(SYNC_FRAME, self._on_sync)
-        runtime.on_frame(SYNC_REPLY_FRAME, self._on_sync_reply)
+        runtime.on_frame(frames.SYNC, self._on_sync)
+        runtime.on_frame(frames.SYNC_REPLY, self._on_sync_reply)
         runtime.services.append(self)
 
     def start(self) -> None:
@@ -157,14 +152,14 @@ class Members:
         """A member or client said HELLO; False when it was turned away."""
         address = (address[0] or source[0], address[1])
         dialled = self._dials.pop(link, None)
-        if role not in (ROLE_NODE, ROLE_LEAF, ROLE_CLIENT):
+        if role not in (types.NODE, types.LEAF, types.CLIENT):
             self._hub.drop(link, code_of("UNEXPECTED"), "a worker is started by its own node")
             return False
-        if role != ROLE_CLIENT and not self._admit(link, id, address):
+        if role != types.CLIENT and not self._admit(link, id, address):
             return False
         self._hub.accept(link)
         self.peers[link] = Peer(link, role, id, address)
-        if role == ROLE_CLIENT:
+        if role == types.CLIENT:
             return True
         self._by_id.setdefault(id, []).append(link)
         if dialled is not None and dialled in self._sync_on_open:
@@ -210,7 +205,7 @@ class Members:
                 self._dial_failed(address, code, text)
             return
         self._watchers.unlinked(link, peer.id)
-        if peer.role == ROLE_CLIENT:
+        if peer.role == types.CLIENT:
             return
         links = self._by_id[peer.id]
         links.remove(link)
@@ -276,7 +271,7 @@ class Members:
         self._synced(link, body)
 
     def _synced(self, link: int, body: list[Any]) -> None:
-        if link in self.peers and self.peers[link].role != ROLE_CLIENT:
+        if link in self.peers and self.peers[link].role != types.CLIENT:
             self._handle(
                 io.SyncArrived(tuple((types.Update(*u), types.Health(*h)) for u, h in body))
             )
@@ -302,7 +297,7 @@ class Members:
             target=0,
             incarnation=self.policy.me.incarnation,
             address=self._me.address,
-            role=ROLE_NODE,
+            role=types.NODE,
             flags=int(ask),
             health=self.health,
             updates=(),
@@ -318,7 +313,7 @@ class Members:
 
     def _exchange_state(self, effect: io.ExchangeState) -> None:
         for peer in self.peers.values():
-            if peer.address == effect.with_ and peer.role != ROLE_CLIENT:
+            if peer.address == effect.with_ and peer.role != types.CLIENT:
                 self._hub.send_sync(peer.link, 0, False, self.records())
                 return
         if self._dial(effect.with_):

@@ -17,13 +17,13 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from velum import _core, addresses
+from velum import _core, addresses, frames
 from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
 from velum.compute import Compute
 from velum.errors import VelumError, code_of, error_from, from_core
 from velum.health import core_count
-from velum.members import ROLE_NAMES, ROLE_NODE, ROLE_WORKER, STATE_NAMES, Members, Watchers
+from velum.members import Members, Watchers
 from velum.policy import types
 from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
@@ -31,7 +31,6 @@ from velum.wasm import pages_of
 
 log = logging.getLogger("velum.node")
 
-QUERY_FRAME, HEALTH_FRAME = 0x28, 0x22
 GUEST_MEMORY = 256 << 20  # bytes of linear memory a guest may have unless --memory says otherwise
 STOP_SECONDS = 5.0  # how long close() waits for the loop's end
 START_SECONDS = 10.0
@@ -88,7 +87,7 @@ class Node(Mesh):
 
     def _identify(self, hub: _core.Hub, slots: int, address: Address) -> None:
         hub.identity(
-            role=ROLE_NODE,
+            role=types.NODE,
             slots=slots,
             id=self.id,
             incarnation=self._incarnation,
@@ -125,7 +124,7 @@ class Node(Mesh):
         me = types.Update(
             id=self.id,
             state=types.ALIVE,
-            role=ROLE_NODE,
+            role=types.NODE,
             incarnation=self._incarnation,
             address=types.Address(*self._address),
             accuser=0,
@@ -158,8 +157,8 @@ class Node(Mesh):
         self._compute.members = self._members
         runtime.on_event(_core.OPENED, self._on_opened)
         runtime.on_event(_core.CLOSED, self._on_closed)
-        runtime.on_frame(QUERY_FRAME, self._on_query)
-        runtime.on_frame(HEALTH_FRAME, self._compute.on_worker_health)
+        runtime.on_frame(frames.QUERY, self._on_query)
+        runtime.on_frame(frames.HEALTH, self._compute.on_worker_health)
         runtime.call_soon(self._members.start)
         runtime.call_soon(self._compute.start)
         runtime.start()
@@ -245,10 +244,10 @@ class Node(Mesh):
         version: str,
         source: Address,
     ) -> None:
-        if role == ROLE_WORKER and self._compute.worker_opened(link):
+        if role == types.WORKER and self._compute.worker_opened(link):
             return
         if self._members.on_opened(link, token, role, id, address, source):
-            log.debug("link to %s %d (%s) open", ROLE_NAMES.get(role, "client"), id, version)
+            log.debug("link to %s %d (%s) open", types.ROLE_NAMES[role], id, version)
 
     def _on_closed(
         self, link: int, token: int, code: int, was_open: bool, id: int, text: str
@@ -272,8 +271,8 @@ class Node(Mesh):
         heard = member.heard_ms
         return NodeInfo(
             id=update.id,
-            role=ROLE_NAMES.get(update.role, "node"),
-            state=STATE_NAMES[update.state],
+            role=types.ROLE_NAMES[update.role],
+            state=types.STATE_NAMES[update.state],
             address=addresses.address_text(update.address),
             slots=health.slots,
             cores=health.cores,
@@ -307,7 +306,9 @@ class Node(Mesh):
     def _member_changed(self, member: types.Member, before: int | None) -> None:
         self._compute.member_changed(member)
         if self._on_member is not None:
-            self._on_member(self._info(member), None if before is None else STATE_NAMES[before])
+            self._on_member(
+                self._info(member), None if before is None else types.STATE_NAMES[before]
+            )
 
     def _leave(self) -> None:
         self._compute.hand_back()

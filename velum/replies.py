@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from velum import frames
 from velum.api import Number
 from velum.errors import code_of
 from velum.policy.types import Health
 from velum.runtime import Runtime
 
 Cut = Callable[[int, int, str], None]  # ends a link: handle, error code, text
-
-ANSWER_FRAME = 0x29
 
 
 class Replies:
@@ -55,7 +54,7 @@ class Replies:
 
     def answer(self, link: int, correlation: int, body: bytes) -> None:
         """An ANSWER to a QUERY."""
-        self._sent(link, self._hub.send(link, ANSWER_FRAME, correlation, body))
+        self._sent(link, self._hub.send(link, frames.ANSWER, correlation, body))
 
     def _sent(self, link: int, taken: bool) -> None:
         if not taken:  # not at once: whoever answers is in the middle of something

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from velum import _core
+from velum.errors import code_of
 
 log = logging.getLogger("velum")
 
@@ -227,7 +228,9 @@ class Runtime:
         if kind == _core.FRAME:
             handler = self._frames.get(event[2])
             if handler is None:
-                self.hub.drop(event[1], 25, "this side does not expect such a frame")
+                self.hub.drop(
+                    event[1], code_of("UNEXPECTED"), "this side does not expect such a frame"
+                )
             else:
                 handler(event[1], event[3], event[4])
             return

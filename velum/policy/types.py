@@ -20,7 +20,9 @@ STATE_NAMES: Final = {ALIVE: "alive", SUSPECT: "suspect", DEAD: "dead", LEFT: "l
 # Roles, ``velum_role``. Only nodes and leaves are members.
 NODE: Final = 1
 LEAF: Final = 2
+WORKER: Final = 3
 CLIENT: Final = 4
+ROLE_NAMES: Final = {NODE: "node", LEAF: "leaf", WORKER: "worker", CLIENT: "client"}
 
 # Frame types of datagrams, ``velum_frame_type``.
 PROBE: Final = 0x30
