@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class TaskFuture(Future[Any]):
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[TaskFuture], object]] = []
         self._made: threading.Condition | None = None
+        self._sleepers: list[threading.Lock] = []
         self.node: int | None = None
         self.run_us = 0
         self.elapsed_us = 0
@@ -70,11 +72,33 @@ class TaskFuture(Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """The number, or None of a function without result. Raises the task's error;
         concurrent.futures.TimeoutError when it is not done in `timeout` seconds."""
-        if self._state == "PENDING" and self._drive is not None and self._made is None:
-            self._drive(self._is_settled, timeout)
+        if self._state == "PENDING":
+            self._await(timeout)
         if self._state == "FINISHED" and self._exception is None:
             return self._result
         return super().result(timeout)
+
+    def _await(self, timeout: float | None) -> None:
+        """Waits without the condition: Ctrl-C inside one can leave its lock held for ever, and the
+        loop would stop there. A bare lock is either taken or not."""
+        end = None if timeout is None else time.monotonic() + timeout
+        if self._drive is not None:
+            self._drive(self._is_settled, timeout)
+        sleeper = threading.Lock()
+        sleeper.acquire()
+        with _guard:
+            if self._state != "PENDING":
+                return
+            self._sleepers.append(sleeper)
+        left = -1.0 if end is None else min(max(0.0, end - time.monotonic()), threading.TIMEOUT_MAX)
+        if not sleeper.acquire(timeout=left):
+            raise FutureTimeout()
+
+    def _wake(self) -> None:
+        with _guard:
+            sleepers, self._sleepers = self._sleepers, []
+        for sleeper in sleepers:
+            sleeper.release()
 
     def _is_settled(self) -> bool:
         return self._state != "PENDING"
@@ -83,6 +107,7 @@ class TaskFuture(Future[Any]):
         """Stops the task, running or not. False when it was done already."""
         if not super().cancel():
             return False
+        self._wake()
         if self._stop is not None:
             self._stop(self._number)
         return True
@@ -115,6 +140,8 @@ class TaskFuture(Future[Any]):
             if self._made is None:
                 self._result, self._exception = value, error
                 self._state = "FINISHED"
+                for sleeper in self._sleepers:
+                    sleeper.release()
                 return
         try:
             if error is None:
@@ -123,6 +150,7 @@ class TaskFuture(Future[Any]):
                 self.set_exception(error)
         except InvalidStateError:
             pass  # it was cancelled: nobody waits for it
+        self._wake()
 
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio  # here, because a short command must start fast

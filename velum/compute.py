@@ -107,8 +107,12 @@ class Compute:
         work.future.driven_by(self._runtime.drive)
         self._incoming.append(work)
         if not self._draining:
-            self._draining = True
-            self._runtime.call_soon(self._drain)
+            try:
+                self._draining = True
+                self._runtime.call_soon(self._drain)
+            except BaseException:  # Ctrl-C in between; to drain once too often does no harm
+                self._runtime.call_soon(self._drain)
+                raise
         if self._closed:
             self._runtime_gone()
 

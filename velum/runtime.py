@@ -95,8 +95,7 @@ class Runtime:
     def call_soon(self, function: Callable[..., None], *args: Any) -> None:
         """Runs function(*args) in the loop, soon."""
         self._inbox.append((function, args))
-        if self._asleep:
-            self._asleep = False
+        if self._asleep:  # only the loop clears this: to be woken twice does it no harm
             self.hub.wake()
 
     def stop(self, failure: BaseException | None = None) -> None:
@@ -115,12 +114,18 @@ class Runtime:
         Returns at once where the caller may not drive: another thread does, the caller is the
         runtime's thread, or the program handles Ctrl-C in a way of its own.
         """
-        if self._stopping or not self._take_wheel():
-            return
         main = threading.get_ident() == Interrupts.main
+        if main:
+            Interrupts.driving = True  # before the wheel is taken: it must be let go of again
         try:
+            if not self._stopping and self._take_wheel():
+                self._drive(done, timeout)
+        finally:
             if main:
-                Interrupts.driving = True
+                Interrupts.end()
+
+    def _drive(self, done: Callable[[], bool], timeout: float | None) -> None:
+        try:
             now = time.monotonic_ns()
             end = now + (DRIVE_NS if timeout is None else min(DRIVE_NS, int(timeout * 1e9)))
             self._drivers_until = end + LINGER_NS
@@ -137,8 +142,6 @@ class Runtime:
             self._wheel.release()
             if busy:
                 self._take_over.set()
-            if main:
-                Interrupts.end()
 
     # ---- who drives ----
 
