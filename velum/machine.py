@@ -29,7 +29,7 @@ from velum.policy import types
 from velum.workers import worker_program
 
 PYTHON_MIN = (3, 10)
-DESCRIPTORS_MIN = 1024  # select() serves no descriptor above; a node holds up to 512 links
+DESCRIPTORS_MIN = 1024  # select() serves no descriptor above; a node holds up to 256 links
 FREE_MIB_MIN = 128  # a node, its workers and one small guest
 HEAR_S = 0.5  # loopback takes microseconds; a loaded machine takes longer
 FIND_S = 0.6  # three questions, as a client asks them
