@@ -6,7 +6,7 @@ BIN     := $(VENV)/bin
 BUILD   := build
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 CORE    := $(shell find csrc third_party/wasm3 -name '*.c' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
-BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_c.pxd CMakeLists.txt pyproject.toml
+BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_jobs.pxi velum/_core_c.pxd CMakeLists.txt pyproject.toml
 C_FILES := $(shell find csrc examples -name '*.c' -o -name '*.h')
 SECONDS_EACH ?= 600
 

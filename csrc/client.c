@@ -1,7 +1,8 @@
 /* client.c: a program's own way into a mesh: an instance, from velum_open to velum_close.
  *
  * Owns: joining a hub, a leaf and a worker, and the order in which they are served. Refuses to
- * know: how the leaf gets in (leaf.c), what becomes of a task (client_tasks.c).
+ * know: how the leaf gets in (leaf.c), what becomes of a task (client_tasks.c) or a scatter
+ * (client_jobs.c).
  * How: one turn looks at the timers, polls the hub, hands events on, sends what waits, runs at most
  * one guest, and then calls the program back. While a guest runs, the worker polls the hub and the
  * events come through on_other as ever; the program is not called back before the guest has ended.
@@ -55,21 +56,22 @@ static void end(velum *v, int error) {
     if (v->ended != 0) return;
     v->ended = error;
     velum_leaf_leave(v->leaf);
-    velum__jobs_end(v, error);
+    velum__errands_end(v, error);
 }
 
 static void on_frame(velum *v, const velum_event *event) {
     const velum_frame *frame = &event->u.frame;
     switch (frame->header.type) {
     case VELUM_F_RESULT:
-        velum__jobs_frame(v, event->link, frame);
+    case VELUM_F_JOB:
+        velum__errands_frame(v, event->link, frame);
         break;
     case VELUM_F_ANSWER:
         velum__nodes_answer(v, event->link, frame);
         break;
     case VELUM_F_ERROR:
         if (frame->header.correlation < VELUM__QUESTION) {
-            velum__jobs_frame(v, event->link, frame);
+            velum__errands_frame(v, event->link, frame);
         } else {
             velum__nodes_answer(v, event->link, frame);
         }
@@ -95,7 +97,7 @@ static void on_other(void *user, const velum_event *event) {
         velum_leaf_event(v->leaf, event);
     }
     if (event->kind == VELUM_EV_CLOSED) {
-        velum__jobs_lost(v, event->link);
+        velum__errands_lost(v, event->link);
         velum__nodes_lost(v, event->link);
     }
     why = velum_leaf_why(v->leaf);
@@ -122,24 +124,24 @@ static int64_t earlier(int64_t a, int64_t b) {
 static void turn(velum *v, int64_t until_us) {
     int64_t next = earlier(until_us, velum_leaf_tick(v->leaf)), sleep_us;
     int n;
-    next = earlier(next, velum__jobs_tick(v));
+    next = earlier(next, velum__errands_tick(v));
     next = earlier(next, velum__nodes_tick(v));
     sleep_us = next - velum_port_now_us();
     if (sleep_us < 0 || (v->worker != NULL && velum_worker_ready(v->worker))) sleep_us = 0;
-    if (v->jobs.blocked) sleep_us = earlier(sleep_us, BLOCKED_US);
+    if (v->errands.blocked) sleep_us = earlier(sleep_us, BLOCKED_US);
     n = velum_hub_poll(v->hub, sleep_us, v->events, VELUM__EVENTS);
     for (int i = 0; i < n; i++) {
         give(v, &v->events[i]);
     }
     if (n < 0) end(v, n);
-    (void)velum__jobs_tick(v); /* what came may have made room, or a home */
+    (void)velum__errands_tick(v); /* what came may have made room, or a home */
     if (v->worker != NULL && v->ended == 0) (void)velum_worker_run(v->worker);
     refresh_health(v);
 }
 
 int velum__serve(velum *v, int64_t until_us) {
     if (v->ended == 0) turn(v, until_us);
-    velum__jobs_tell(v);
+    velum__errands_tell(v);
     return v->ended;
 }
 
@@ -233,7 +235,7 @@ static void release(velum *v) {
     velum_worker_close(v->worker);
     velum_leaf_close(v->leaf);
     velum_hub_close(v->hub);
-    velum__jobs_close(&v->jobs);
+    velum__errands_close(&v->errands);
     free(v->answer);
     free(v);
 }
@@ -242,7 +244,7 @@ int velum__begin(velum **out, const velum_config *config) {
     velum *v = calloc(1, sizeof *v);
     int err;
     if (v == NULL) return open_failed(VELUM_E_NOMEM, velum_strerror(VELUM_E_NOMEM), "");
-    velum__jobs_open(&v->jobs);
+    velum__errands_open(&v->errands);
     err = begin(v, config);
     if (err != 0) {
         release(v);
@@ -290,7 +292,7 @@ int velum_open(velum **out, const velum_config *config, uint32_t timeout_ms) {
 void velum_close(velum *v) {
     if (v == NULL) return;
     end(v, VELUM_E_LEAVING);
-    velum__jobs_tell(v);
+    velum__errands_tell(v);
     release(v);
 }
 

@@ -294,7 +294,16 @@ static void on_frame(velum_leaf *leaf, const velum_event *event) {
         refuse(leaf, event, VELUM_E_UNEXPECTED, "a leaf schedules no work: ask a full node");
         break;
     case VELUM_F_TASK:
+    case VELUM_F_LEASE:
         refuse(leaf, event, VELUM_E_NO_WORKER, "this node offers no worker");
+        break;
+    case VELUM_F_SCATTER: /* from a node it only repeats what this program has asked for */
+        if (link->id == VELUM_ID_NONE) {
+            refuse(leaf, event, VELUM_E_UNEXPECTED, "a leaf coordinates no jobs: ask a full node");
+        }
+        break;
+    case VELUM_F_JOB_ASK:
+        refuse(leaf, event, VELUM_E_JOB_UNKNOWN, "a leaf keeps no jobs: ask a full node");
         break;
     case VELUM_F_QUERY:
         refuse(leaf, event, VELUM_E_QUERY, "a leaf answers no queries: ask a full node");

@@ -385,9 +385,10 @@ static int section_export(const velum__module *m, velum__reader *r) {
     return err;
 }
 
-static int section_start(const velum__module *m, velum__reader *r) {
+static int section_start(velum__module *m, velum__reader *r) {
     const uint8_t *at = r->at;
     uint32_t index;
+    m->has_state = true;
     VELUM__TRY(velum__read_u32(r, &index));
     if (index >= m->nfunctions) return invalid(r, at, "unknown function");
     const velum__type *type = &m->types[m->functions[index]];
@@ -537,7 +538,8 @@ static int read_module(velum__module *m, velum__reader *r, size_t n) {
     return read_sections(m, r);
 }
 
-int velum_validate(const uint8_t *bytes, size_t n, velum_diagnosis *why) {
+/* What velum_validate says, and whether a valid module has state. */
+static int validate(const uint8_t *bytes, size_t n, velum_diagnosis *why, bool *has_state) {
     velum_diagnosis fault = {0, "", UINT32_MAX};
     velum__module module;
     velum__reader r = {bytes, bytes, bytes, &fault};
@@ -548,5 +550,16 @@ int velum_validate(const uint8_t *bytes, size_t n, velum_diagnosis *why) {
     free(module.functions);
     free(module.globals);
     if (err != 0 && why != NULL) *why = fault;
+    *has_state = module.has_state;
     return err;
+}
+
+int velum_validate(const uint8_t *bytes, size_t n, velum_diagnosis *why) {
+    bool ignored;
+    return validate(bytes, n, why, &ignored);
+}
+
+bool velum_module_has_state(const uint8_t *bytes, size_t n) {
+    bool has_state;
+    return validate(bytes, n, NULL, &has_state) != 0 || has_state;
 }

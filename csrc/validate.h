@@ -38,6 +38,11 @@ typedef struct {
  * the order of its bytes counts. Velum provides no imports, so that any import is MODULE_IMPORT. */
 int velum_validate(const uint8_t *bytes, size_t n, velum_diagnosis *why);
 
+/* Whether calls of a valid module can influence each other: false only if it has no start function
+ * and no instruction of it writes to memory, sets a global or grows memory, were it in code that
+ * cannot run. True, to be safe, of bytes that velum_validate refuses. */
+bool velum_module_has_state(const uint8_t *bytes, size_t n);
+
 #define VELUM_TYPE_VALUES_MAX VELUM_ARGS_MAX
 typedef struct {
     uint8_t nparams, nresults; /* nresults 0 or 1 */

@@ -75,7 +75,8 @@ typedef struct {
     velum__reader code; /* the body's bytes */
     const uint8_t *at;  /* first byte of the present instruction */
     uint32_t nlocals, height, nframes;
-    frame *top; /* the innermost block */
+    bool changes_state; /* so has an instruction of this body, or of one before */
+    frame *top;         /* the innermost block */
     uint8_t operands[VELUM_WASM_HEIGHT_MAX];
     uint8_t locals[VELUM_WASM_LOCALS_MAX];
     frame frames[VELUM_WASM_NESTING_MAX + 1];
@@ -357,6 +358,7 @@ static int on_variable(body *b, uint8_t op) {
         uint8_t global = b->module->globals[index];
         uint8_t type = (uint8_t)(global & ~VELUM__MUTABLE);
         if (op == OP_GLOBAL_GET) return push(b, type);
+        b->changes_state = true;
         return (global & VELUM__MUTABLE) == 0 ? invalid(b, "global is immutable") : pop(b, type);
     }
     if (index >= b->nlocals) return invalid(b, "unknown local");
@@ -388,6 +390,7 @@ static int on_load_store(body *b, uint8_t op) {
         return invalid(b, "alignment must not be larger than natural");
     uint8_t type = accesses[op - OP_LOAD_FIRST].type;
     if (op >= OP_STORE_FIRST) {
+        b->changes_state = true;
         VELUM__TRY(pop(b, type));
         return pop(b, VELUM_I32);
     }
@@ -398,7 +401,9 @@ static int on_load_store(body *b, uint8_t op) {
 static int on_memory_size_grow(body *b, uint8_t op) {
     VELUM__TRY(velum__read_zero(&b->code));
     VELUM__TRY(need_memory(b));
-    if (op == OP_MEMORY_GROW) VELUM__TRY(pop(b, VELUM_I32));
+    if (op == OP_MEMORY_SIZE) return push(b, VELUM_I32);
+    b->changes_state = true;
+    VELUM__TRY(pop(b, VELUM_I32));
     return push(b, VELUM_I32);
 }
 
@@ -492,6 +497,7 @@ static int on_prefixed(body *b) {
     if (op == OP_FC_MEMORY_COPY) VELUM__TRY(velum__read_zero(&b->code));
     VELUM__TRY(velum__read_zero(&b->code));
     VELUM__TRY(need_memory(b));
+    b->changes_state = true;
     for (int i = 0; i < 3; i++)
         VELUM__TRY(pop(b, VELUM_I32));
     return 0;
@@ -594,7 +600,7 @@ static int validate_bodies(body *b, velum__reader *r) {
     return 0;
 }
 
-int velum__validate_code(const velum__module *m, velum__reader *r) {
+int velum__validate_code(velum__module *m, velum__reader *r) {
     uint32_t count;
     const uint8_t *at = r->at;
     VELUM__TRY(velum__read_count(r, 3, &count));
@@ -604,7 +610,9 @@ int velum__validate_code(const velum__module *m, velum__reader *r) {
     body *b = malloc(sizeof *b);
     if (b == NULL) return velum__fail(r, VELUM_E_NOMEM, "out of memory");
     b->module = m;
+    b->changes_state = false;
     int err = validate_bodies(b, r);
+    if (b->changes_state) m->has_state = true;
     free(b);
     return err;
 }

@@ -53,6 +53,7 @@ typedef struct {
     uint32_t table_size; /* minimum */
     bool has_memory, has_table;
     bool has_data_count;
+    bool has_state; /* as velum_module_has_state means it, so far as was seen */
     uint32_t data_count;
 } velum__module;
 
@@ -70,7 +71,7 @@ int velum__read_type(velum__reader *r, uint8_t *out);
 int velum__read_zero(velum__reader *r);
 
 /* Validates the code section: `r` holds its bytes, the count of bodies first. While a body is
- * looked at, r->fault->function is its index. */
-int velum__validate_code(const velum__module *m, velum__reader *r);
+ * looked at, r->fault->function is its index. Notes in m->has_state that code changes state. */
+int velum__validate_code(velum__module *m, velum__reader *r);
 
 #endif

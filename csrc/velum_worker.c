@@ -23,6 +23,10 @@
 
 #define PAGE_BYTES UINT64_C(65536) /* of a guest's memory */
 
+/* A guest outlives its lease for so long: the next lease of the job comes after a round trip to its
+ * coordinator, and would have to compile the module again. */
+#define KEEP_MS 250
+
 #define CALIBRATE_MS    5
 #define EVENTS_PER_POLL 16
 
@@ -158,8 +162,11 @@ static void calibrate(program *p) {
 static int start(program *p, const options *o) {
     static const char version[] = VELUM_VERSION;
     velum_hub_config hub = {.links_max = 1, .module_bytes = CACHE_BYTES, .answer_calls = true};
-    velum_worker_config worker = {
-        .node = (uint16_t)o->node, .pages_max = (uint32_t)o->pages, .other = on_other, .user = p};
+    velum_worker_config worker = {.node = (uint16_t)o->node,
+                                  .pages_max = (uint32_t)o->pages,
+                                  .keep_ms = KEEP_MS,
+                                  .other = on_other,
+                                  .user = p};
     velum_hello hello = {.role = VELUM_ROLE_WORKER, .slots = 1};
     hello.version = (velum_text){version, sizeof version - 1};
 
@@ -175,8 +182,8 @@ static int start(program *p, const options *o) {
 static int serve(program *p) {
     velum_event events[EVENTS_PER_POLL];
     while (!p->closed) {
-        int64_t timeout_us = velum_worker_ready(p->worker) ? 0 : -1;
-        int n = velum_hub_poll(p->hub, timeout_us, events, EVENTS_PER_POLL);
+        int64_t sleep_us = velum_worker_sleep_us(p->worker);
+        int n = velum_hub_poll(p->hub, sleep_us, events, EVENTS_PER_POLL);
         if (n < 0) return n;
         for (int i = 0; i < n; i++) {
             velum_worker_event(p->worker, &events[i]);

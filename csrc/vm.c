@@ -10,6 +10,11 @@
  * hands out fuel in grants: while a grant lasts the guest runs undisturbed, and when it is used up
  * velum__vm_look weighs the limit, asks `check`, and makes the next grant so long that looks are
  * near LOOK_US apart, whether a loop's body is ten operations or ten thousand.
+ *
+ * A reset has little to put back. wasm3 unwinds a trap by returning, and what is left on its stack
+ * no compiled function reads before it has written it; compiled code knows a global by its address
+ * and gets the memory's with every call; tables cannot change here. What remains is what load()
+ * made: the memory, the globals' values, and that the start function has not run.
  */
 #include "vm.h"
 
@@ -31,6 +36,10 @@
  * 8 bytes each, after a result. Its stack gets this much more than it is told of. */
 #define STACK_SLACK_BYTES ((VELUM_WASM_PARAMS_MAX + 2u) * 8u)
 
+/* A memory of at least this size is not zeroed by a reset but exchanged for one from calloc, which
+ * may have pages at hand that are zero and cost nothing until they are touched. */
+#define FRESH_BYTES ((size_t)1024 * 1024)
+
 /* Most pages that wasm3 can address. */
 #define PAGES_MAX 32767u
 
@@ -43,9 +52,15 @@ struct velum_vm {
     velum_vm_limits limits;
     IM3Environment environment;
     IM3Runtime runtime;
-    IM3Module module;                      /* the runtime's once it is loaded */
-    const uint8_t *exports, *exports_end;  /* contents of the export section, or NULL */
+    IM3Module module;                     /* the runtime's once it is loaded */
+    const uint8_t *exports, *exports_end; /* contents of the export section, or NULL */
+    const uint8_t *found_name; /* the export that was last called, in its section, or NULL */
+    size_t found_size;
+    IM3Function found;
     uint32_t pages_minimum, pages_maximum; /* as the module declares them */
+    i64 *globals;                          /* initial values, as bits */
+    i32 start;                             /* index of the start function, or -1 */
+    bool opened;                           /* completely */
     uint64_t spent;                        /* fuel used before the running grant */
     uint32_t granted, grant_next;
     int64_t looked_us; /* when the last look ended */
@@ -113,6 +128,13 @@ static int stop(velum_vm *vm, int error) {
 
 uint64_t velum_vm_fuel_used(const velum_vm *vm) {
     return vm->spent + (vm->granted - vm->meter.left);
+}
+
+void velum_vm_fuel(velum_vm *vm, uint64_t fuel) {
+    vm->limits.fuel = fuel;
+    vm->spent = 0;
+    vm->granted = 0;
+    vm->meter.left = 0;
 }
 
 /* Lengthens or shortens the next grant by how long the last one took. */
@@ -222,6 +244,40 @@ static uint32_t pages_limit(const velum_vm *vm) {
     return limit < PAGES_MAX ? limit : PAGES_MAX;
 }
 
+/* Gives the guest a memory of the initial size, all zero. */
+static int renew_memory(velum_vm *vm) {
+    M3Memory *memory = &vm->runtime->memory;
+    size_t bytes = (size_t)vm->pages_minimum * d_m3MemPageSize;
+
+    if (memory->mallocated != NULL && memory->numPages == vm->pages_minimum &&
+        bytes < FRESH_BYTES) {
+        memset(m3MemData(memory->mallocated), 0, bytes);
+        return VELUM_OK;
+    }
+    m3_Free(memory->mallocated); /* first: there may not be room for both */
+    memory->numPages = 0;
+    memory->mallocated = m3_Malloc(sizeof *memory->mallocated + bytes);
+    if (memory->mallocated == NULL) return stop(vm, VELUM_E_NOMEM);
+    memory->numPages = vm->pages_minimum;
+    memory->mallocated->length = bytes;
+    memory->mallocated->runtime = vm->runtime;
+    memory->mallocated->maxStack = (m3slot_t *)vm->runtime->stack + vm->runtime->numStackSlots;
+    return VELUM_OK;
+}
+
+/* Notes what a reset restores beside memory. */
+static int remember(velum_vm *vm) {
+    const M3Module *module = vm->runtime->modules;
+    vm->start = module->startFunction;
+    if (module->numGlobals == 0) return VELUM_OK;
+    vm->globals = malloc(module->numGlobals * sizeof *vm->globals);
+    if (vm->globals == NULL) return stop(vm, VELUM_E_NOMEM);
+    for (u32 i = 0; i < module->numGlobals; i++) {
+        vm->globals[i] = module->globals[i].intValue;
+    }
+    return VELUM_OK;
+}
+
 /* Gives the module its memory, globals and tables, and compiles all of it. */
 static int load(velum_vm *vm) {
     uint32_t limit = pages_limit(vm);
@@ -233,13 +289,14 @@ static int load(velum_vm *vm) {
         return vm->error;
     }
     vm->module->memoryInfo.maxPages = limit;
+    if (renew_memory(vm) != VELUM_OK) return vm->error; /* wasm3 finds it, and touches no page */
     M3Result result = m3_LoadModule(vm->runtime, vm->module);
     if (result != NULL) return fail(vm, result, VELUM_E_MODULE_COMPILE);
     IM3Module module = vm->module;
     vm->module = NULL; /* the runtime's now */
     vm->runtime->memory.maxPages = vm->pages_maximum < limit ? vm->pages_maximum : limit;
     result = m3_CompileModule(module);
-    return result == NULL ? VELUM_OK : fail(vm, result, VELUM_E_MODULE_COMPILE);
+    return result == NULL ? remember(vm) : fail(vm, result, VELUM_E_MODULE_COMPILE);
 }
 
 static int begin(velum_vm *vm, const uint8_t *bytes, size_t n) {
@@ -262,7 +319,9 @@ int velum_vm_open(velum_vm **out, const uint8_t *module, size_t n, const velum_v
     vm->limits = *limits;
     vm->grant_next = limits->check != NULL ? GRANT_FIRST : VELUM_FUEL_PER_CHECK;
     *out = vm;
-    return begin(vm, module, n);
+    int err = begin(vm, module, n);
+    vm->opened = err == VELUM_OK;
+    return err;
 }
 
 void velum_vm_close(velum_vm *vm) {
@@ -275,27 +334,71 @@ void velum_vm_close(velum_vm *vm) {
     m3_FreeModule(vm->module);
     m3_FreeRuntime(vm->runtime);
     m3_FreeEnvironment(vm->environment);
+    free(vm->globals);
     free(vm);
+}
+
+/* ---- resetting ---- */
+
+/* Copies the data segments. wasm3 has done it before, so that each is known to fit; the validator
+ * lets their offsets be nothing but an i32.const. */
+static void copy_data(velum_vm *vm) {
+    const M3Module *module = vm->runtime->modules;
+    u8 *memory = m3MemData(vm->runtime->memory.mallocated);
+
+    for (u32 i = 0; i < module->numDataSegments; i++) {
+        const M3DataSegment *segment = &module->dataSegments[i];
+        bytes_t at = segment->initExpr + 1;
+        i32 offset = 0;
+        (void)ReadLEB_i32(&offset, &at, segment->initExpr + segment->initExprSize);
+        if (segment->size > 0) memcpy(memory + offset, segment->data, segment->size);
+    }
+}
+
+int velum_vm_reset(velum_vm *vm) {
+    if (!vm->opened) return vm->error;
+    int err = renew_memory(vm);
+    if (err != VELUM_OK) return err;
+    M3Module *module = vm->runtime->modules;
+    copy_data(vm);
+    for (u32 i = 0; i < module->numGlobals; i++) {
+        module->globals[i].intValue = vm->globals[i];
+    }
+    module->startFunction = vm->start;
+    vm->meter.refused = false;
+    vm->error = VELUM_OK;
+    vm->detail[0] = '\0';
+    velum_vm_fuel(vm, vm->limits.fuel);
+    return VELUM_OK;
 }
 
 /* ---- calling ---- */
 
-/* The function that the module exports under a name, or NULL. */
-static IM3Function find_export(const velum_vm *vm, const char *name, size_t name_size) {
+/* The function that the module exports under a name, or NULL. The one last found is at hand: a
+ * guest is called many times by one name, and may have thousands of exports. */
+static IM3Function find_export(velum_vm *vm, const char *name, size_t name_size) {
     bytes_t at = vm->exports, end = vm->exports_end;
     u32 count = 0;
 
+    if (vm->found != NULL && vm->found_size == name_size &&
+        (name_size == 0 || memcmp(vm->found_name, name, name_size) == 0)) {
+        return vm->found;
+    }
     if (at == NULL || ReadLEB_u32(&count, &at, end) != NULL) return NULL;
     for (u32 i = 0; i < count; i++) {
         u32 size, index;
         u8 kind;
         if (ReadLEB_u32(&size, &at, end) != NULL || size > (size_t)(end - at)) return NULL;
         bool same = size == name_size && (size == 0 || memcmp(at, name, size) == 0);
+        bytes_t exported = at;
         at += size;
         if (Read_u8(&kind, &at, end) != NULL || ReadLEB_u32(&index, &at, end) != NULL) return NULL;
         if (!same) continue;
         if (kind != VELUM_EXTERN_FUNCTION) return NULL;
-        return Module_GetFunction(vm->runtime->modules, index);
+        vm->found_name = exported;
+        vm->found_size = size;
+        vm->found = Module_GetFunction(vm->runtime->modules, index);
+        return vm->found;
     }
     return NULL;
 }

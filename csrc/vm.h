@@ -3,7 +3,8 @@
  * Owns: a module instance, its limits, and the translation between wasm3's traps and ours. Refuses
  * to know: tasks, sockets, validation (the caller has validated the bytes). How: a fresh wasm3
  * runtime a guest, every function compiled before the first call, a counter at every loop
- * back-edge and call that runs `check` now and then. After any error the guest is only closed.
+ * back-edge and call that runs `check` now and then. After an error the guest is closed, or put
+ * back to the state of a fresh one, which costs no compiling.
  */
 #ifndef VELUM_VM_H
 #define VELUM_VM_H
@@ -35,10 +36,19 @@ void velum_vm_close(velum_vm *vm);
 
 /* Calls an export. args must match its signature exactly. *result gets the value when the function
  * has one (*nresults 0 or 1); NaNs are canonical. NO_EXPORT, SIGNATURE (the guest can still be
- * called); a trap, FUEL, NOMEM, or what check returned: from then on every call returns that. The
+ * called); a trap, FUEL, NOMEM, or what check returned: until a reset every call returns that. The
  * guest may use VELUM_NATIVE_STACK_BYTES of the caller's stack, and check some more. */
 int velum_vm_call(velum_vm *vm, const char *name, size_t name_size, const velum_value *args,
                   size_t nargs, velum_value *result, size_t *nresults);
+
+/* Puts an opened guest back to the state that velum_vm_open left, whatever its last call did or
+ * ended with: memory (size, zeros, data segments), globals, the start function still to run, no
+ * error, no fuel used. Compiles nothing; the limits stay. NOMEM: the guest cannot be called until a
+ * reset succeeds. A guest that velum_vm_open failed with keeps its error, which is returned. Must
+ * not be called from `check`. */
+int velum_vm_reset(velum_vm *vm);
+/* What the calls from now on may use together, 0: no limit; as if none had been used yet. */
+void velum_vm_fuel(velum_vm *vm, uint64_t fuel);
 
 /* Units of fuel used so far: one a loop back-edge, one a call (the calls from outside and of the
  * start function included), one for every 256 bytes that a memory.copy, memory.fill or memory.grow

@@ -1,18 +1,15 @@
 /* wire.c: headers and the messages of a link: the handshake, calls, tasks and modules.
  *
- * Owns: their layout (wire.h) as code. Refuses to know: members and datagrams (wire_member.c), who
- * may send what.
+ * Owns: their layout (wire.h) as code. Refuses to know: how texts and values are made
+ * (wire_parts.c), members and datagrams (wire_member.c), jobs (wire_job.c), who may send what.
  * How: each message has one function that says whether its fields are in range; put turns false
  * into ARGUMENT, get into PAYLOAD. A put adds up its length, checks the room once and then writes.
  * A get takes fixed parts in one piece with velum__take and reads them unchecked.
  */
-#include "wire.h"
-
-#include "wire_bytes.h"
+#include "wire_parts.h"
 
 #define VERSION_BYTES_MAX 64u
 #define KEY_BYTES_MAX     256u
-#define VALUE_BYTES_MAX   9u
 #define TYPES             0x40u
 
 /* What stands before the first text or list of a message. */
@@ -29,9 +26,8 @@ VELUM__STATIC_CHECK(count_is_a_byte, VELUM_ARGS_MAX <= 255u);
 VELUM__STATIC_CHECK(text_is_text16, VELUM_TEXT_BYTES_MAX <= 65535u);
 VELUM__STATIC_CHECK(hello_fits, HELLO_FIXED + 1u + VERSION_BYTES_MAX + 2u + KEY_BYTES_MAX <=
                                     VELUM_HELLO_BYTES_MAX);
-VELUM__STATIC_CHECK(task_fits, TASK_FIXED + 1u + VELUM_NAME_BYTES_MAX + 1u +
-                                       VELUM_ARGS_MAX * VALUE_BYTES_MAX <=
-                                   1024u);
+VELUM__STATIC_CHECK(task_fits,
+                    TASK_FIXED + 1u + VELUM_NAME_BYTES_MAX + VELUM__LIST_BYTES_MAX <= 1024u);
 
 /* ---- header ---- */
 
@@ -87,125 +83,13 @@ uint8_t *velum__wire_begin(uint8_t *buf, size_t cap, uint8_t type, size_t length
     return buf + VELUM_HEADER_BYTES;
 }
 
-static int whole(size_t length) {
-    return (int)(VELUM_HEADER_BYTES + length);
-}
-
-/* ---- texts ---- */
-
-/* Length of the well-formed UTF-8 sequence at p (Unicode 15, table 3-7), or 0. */
-static size_t utf8_sequence(const uint8_t *p, size_t left) {
-    uint8_t low = 0x80, high = 0xbf;
-    size_t n;
-    if (p[0] < 0x80) return 1;
-    if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
-    n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (left < n) return 0;
-    if (p[0] == 0xe0) low = 0xa0;  /* no longer than needed */
-    if (p[0] == 0xed) high = 0x9f; /* no surrogates */
-    if (p[0] == 0xf0) low = 0x90;
-    if (p[0] == 0xf4) high = 0x8f; /* not above U+10FFFF */
-    if (p[1] < low || p[1] > high) return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((p[i] & 0xc0u) != 0x80u) return 0;
-    return n;
-}
-
-static bool text_ok(velum_text text, size_t max) {
-    const uint8_t *p = (const uint8_t *)text.data;
-    size_t left = text.size;
-    if (left > max || (p == NULL && left > 0)) return false;
-    while (left > 0) {
-        size_t n = utf8_sequence(p, left);
-        if (n == 0) return false;
-        p += n;
-        left -= n;
-    }
-    return true;
-}
-
-static uint8_t *put_text8(uint8_t *p, velum_text text) {
-    return velum__put_bytes(velum__put8(p, (uint8_t)text.size), text.data, text.size);
-}
-
-static uint8_t *put_text16(uint8_t *p, velum_text text) {
-    return velum__put_bytes(velum__put16(p, text.size), text.data, text.size);
-}
-
-static bool get_text(velum__reader *r, size_t size, velum_text *out) {
-    out->data = (const char *)velum__take(r, size);
-    out->size = (uint16_t)size;
-    return out->data != NULL;
-}
-
-static bool get_text8(velum__reader *r, velum_text *out) {
-    const uint8_t *size = velum__take(r, 1);
-    return size != NULL && get_text(r, *size, out);
-}
-
-static bool get_text16(velum__reader *r, velum_text *out) {
-    const uint8_t *size = velum__take(r, 2);
-    return size != NULL && get_text(r, velum__get16(size), out);
-}
-
-/* ---- values ---- */
-
-static bool value_type_ok(uint8_t type) {
-    return type >= VELUM_F64 && type <= VELUM_I32;
-}
-
-/* Bytes after the type: the 32-bit types are the odd codes. */
-static size_t value_width(uint8_t type) {
-    return (type & 1u) != 0 ? 4 : 8;
-}
-
-/* Bytes of a list, or 0 if a value is out of its range. */
-static size_t values_size(const velum_value *values, size_t count) {
-    size_t size = 1;
-    if (count > VELUM_ARGS_MAX) return 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t width = value_width(values[i].type);
-        if (!value_type_ok(values[i].type)) return 0;
-        if (width == 4 && values[i].bits > UINT32_MAX) return 0;
-        size += 1 + width;
-    }
-    return size;
-}
-
-static uint8_t *put_values(uint8_t *p, const velum_value *values, uint8_t count) {
-    p = velum__put8(p, count);
-    for (size_t i = 0; i < count; i++) {
-        p = velum__put8(p, values[i].type);
-        if (value_width(values[i].type) == 4)
-            p = velum__put32(p, (uint32_t)values[i].bits);
-        else
-            p = velum__put64(p, values[i].bits);
-    }
-    return p;
-}
-
-static bool get_values(velum__reader *r, velum_value *values, uint8_t *count) {
-    const uint8_t *p = velum__take(r, 1);
-    if (p == NULL || *p > VELUM_ARGS_MAX) return false;
-    *count = *p;
-    for (size_t i = 0; i < *count; i++) {
-        const uint8_t *type = velum__take(r, 1);
-        if (type == NULL || !value_type_ok(*type)) return false;
-        p = velum__take(r, value_width(*type));
-        if (p == NULL) return false;
-        values[i].type = *type;
-        values[i].bits = value_width(*type) == 4 ? velum__get32(p) : velum__get64(p);
-    }
-    return true;
-}
-
 /* ---- handshake: HELLO, BYE, PING, PONG ---- */
 
 static bool hello_ok(const velum_hello *m) {
     bool member = m->role == VELUM_ROLE_NODE || m->role == VELUM_ROLE_LEAF;
     return m->role >= VELUM_ROLE_NODE && m->role <= VELUM_ROLE_CLIENT &&
            member == (m->id != VELUM_ID_NONE) && (m->role != VELUM_ROLE_CLIENT || m->slots == 0) &&
-           text_ok(m->version, VERSION_BYTES_MAX) && m->key_size <= KEY_BYTES_MAX &&
+           velum__text_ok(m->version, VERSION_BYTES_MAX) && m->key_size <= KEY_BYTES_MAX &&
            (m->key != NULL || m->key_size == 0);
 }
 
@@ -222,9 +106,9 @@ int velum_wire_put_hello(uint8_t *buf, size_t cap, uint64_t correlation, const v
     p = velum__put64(p, m->incarnation);
     p = velum__put32(p, m->addr.ip);
     p = velum__put16(p, m->addr.port);
-    p = put_text8(p, m->version);
+    p = velum__put_text8(p, m->version);
     velum__put_bytes(velum__put16(p, m->key_size), m->key, m->key_size);
-    return whole(length);
+    return velum__whole(length);
 }
 
 int velum_wire_get_hello(const uint8_t *p, size_t n, velum_hello *m) {
@@ -238,7 +122,7 @@ int velum_wire_get_hello(const uint8_t *p, size_t n, velum_hello *m) {
     m->incarnation = velum__get64(f + 8);
     m->addr.ip = velum__get32(f + 16);
     m->addr.port = velum__get16(f + 20);
-    if (!get_text8(&r, &m->version)) return VELUM_E_PAYLOAD;
+    if (!velum__get_text8(&r, &m->version)) return VELUM_E_PAYLOAD;
     key_size = velum__take(&r, 2);
     if (key_size == NULL) return VELUM_E_PAYLOAD;
     m->key_size = velum__get16(key_size);
@@ -250,44 +134,44 @@ int velum_wire_get_hello(const uint8_t *p, size_t n, velum_hello *m) {
 int velum_wire_put_bye(uint8_t *buf, size_t cap, const velum_bye *m) {
     size_t length = 4u + m->text.size;
     uint8_t *p;
-    if (!text_ok(m->text, VELUM_TEXT_BYTES_MAX)) return VELUM_E_ARGUMENT;
+    if (!velum__text_ok(m->text, VELUM_TEXT_BYTES_MAX)) return VELUM_E_ARGUMENT;
     p = velum__wire_begin(buf, cap, VELUM_F_BYE, length, 0);
     if (p == NULL) return VELUM_E_FULL;
-    put_text16(velum__put16(p, m->code), m->text);
-    return whole(length);
+    velum__put_text16(velum__put16(p, m->code), m->text);
+    return velum__whole(length);
 }
 
 int velum_wire_get_bye(const uint8_t *p, size_t n, velum_bye *m) {
     velum__reader r = {p, n};
     const uint8_t *f = velum__take(&r, 2);
-    if (f == NULL || !get_text16(&r, &m->text) || r.left != 0) return VELUM_E_PAYLOAD;
+    if (f == NULL || !velum__get_text16(&r, &m->text) || r.left != 0) return VELUM_E_PAYLOAD;
     m->code = velum__get16(f);
-    return text_ok(m->text, VELUM_TEXT_BYTES_MAX) ? (int)n : VELUM_E_PAYLOAD;
+    return velum__text_ok(m->text, VELUM_TEXT_BYTES_MAX) ? (int)n : VELUM_E_PAYLOAD;
 }
 
 int velum_wire_put_empty(uint8_t *buf, size_t cap, uint8_t type, uint64_t correlation) {
     if (type != VELUM_F_PING && type != VELUM_F_PONG) return VELUM_E_ARGUMENT;
     if (velum__wire_begin(buf, cap, type, 0, correlation) == NULL) return VELUM_E_FULL;
-    return whole(0);
+    return velum__whole(0);
 }
 
 /* ---- work: CALL, TASK, RESULT, ERROR, PROGRESS, CANCEL ---- */
 
-static bool job_ok(uint8_t flags, velum_text name) {
-    return (flags & ~VELUM_TASK_PLACED) == 0 && text_ok(name, VELUM_NAME_BYTES_MAX);
+static bool work_ok(uint8_t flags, uint8_t allowed, velum_text name) {
+    return (flags & ~allowed) == 0 && velum__text_ok(name, VELUM_NAME_BYTES_MAX);
 }
 
 int velum_wire_put_call(uint8_t *buf, size_t cap, uint64_t correlation, const velum_call *m) {
-    size_t args = values_size(m->args, m->nargs);
+    size_t args = velum__values_size(m->args, m->nargs);
     size_t length = CALL_FIXED + 1 + m->name.size + args;
     uint8_t *p;
-    if (args == 0 || !job_ok(m->flags, m->name)) return VELUM_E_ARGUMENT;
+    if (args == 0 || !work_ok(m->flags, VELUM_TASK_PLACED, m->name)) return VELUM_E_ARGUMENT;
     p = velum__wire_begin(buf, cap, VELUM_F_CALL, length, correlation);
     if (p == NULL) return VELUM_E_FULL;
     p = velum__put8(p, m->flags);
     p = velum__put32(p, m->timeout_ms);
-    put_values(put_text8(p, m->name), m->args, m->nargs);
-    return whole(length);
+    velum__put_values(velum__put_text8(p, m->name), m->args, m->nargs);
+    return velum__whole(length);
 }
 
 int velum_wire_get_call(const uint8_t *p, size_t n, velum_call *m) {
@@ -296,43 +180,58 @@ int velum_wire_get_call(const uint8_t *p, size_t n, velum_call *m) {
     if (f == NULL) return VELUM_E_PAYLOAD;
     m->flags = f[0];
     m->timeout_ms = velum__get32(f + 1);
-    if (!get_text8(&r, &m->name) || !get_values(&r, m->args, &m->nargs)) return VELUM_E_PAYLOAD;
-    if (r.left != 0 || !job_ok(m->flags, m->name)) return VELUM_E_PAYLOAD;
+    if (!velum__get_text8(&r, &m->name)) return VELUM_E_PAYLOAD;
+    if (!velum__get_values(&r, m->args, VELUM_ARGS_MAX, &m->nargs)) return VELUM_E_PAYLOAD;
+    if (r.left != 0 || !work_ok(m->flags, VELUM_TASK_PLACED, m->name)) return VELUM_E_PAYLOAD;
     return (int)n;
 }
 
-int velum_wire_put_task(uint8_t *buf, size_t cap, uint64_t correlation, const velum_task *m) {
-    size_t args = values_size(m->args, m->nargs);
-    size_t length = TASK_FIXED + 1 + m->name.size + args;
-    uint8_t *p;
-    if (args == 0 || !job_ok(m->flags, m->name)) return VELUM_E_ARGUMENT;
-    p = velum__wire_begin(buf, cap, VELUM_F_TASK, length, correlation);
-    if (p == NULL) return VELUM_E_FULL;
+size_t velum__wire_task_size(const velum_task *m, uint8_t flags) {
+    size_t args = velum__values_size(m->args, m->nargs);
+    if (args == 0 || !work_ok(m->flags, flags, m->name)) return 0;
+    return TASK_FIXED + 1 + m->name.size + args;
+}
+
+uint8_t *velum__wire_pack_task(uint8_t *p, const velum_task *m) {
     p = velum__put8(p, m->flags);
     p = velum__put32(p, m->timeout_ms);
     p = velum__put64(p, m->fuel);
     p = velum__put32(p, m->pages);
     p = velum__put_bytes(p, m->hash, VELUM_HASH_BYTES);
-    put_values(put_text8(p, m->name), m->args, m->nargs);
-    return whole(length);
+    return velum__put_values(velum__put_text8(p, m->name), m->args, m->nargs);
 }
 
-int velum_wire_get_task(const uint8_t *p, size_t n, velum_task *m) {
-    velum__reader r = {p, n};
-    const uint8_t *f = velum__take(&r, TASK_FIXED);
-    if (f == NULL) return VELUM_E_PAYLOAD;
+bool velum__wire_unpack_task(velum__reader *r, velum_task *m, uint8_t flags) {
+    const uint8_t *f = velum__take(r, TASK_FIXED);
+    if (f == NULL) return false;
     m->flags = f[0];
     m->timeout_ms = velum__get32(f + 1);
     m->fuel = velum__get64(f + 5);
     m->pages = velum__get32(f + 13);
     memcpy(m->hash, f + 17, VELUM_HASH_BYTES);
-    if (!get_text8(&r, &m->name) || !get_values(&r, m->args, &m->nargs)) return VELUM_E_PAYLOAD;
-    if (r.left != 0 || !job_ok(m->flags, m->name)) return VELUM_E_PAYLOAD;
-    return (int)n;
+    return velum__get_text8(r, &m->name) &&
+           velum__get_values(r, m->args, VELUM_ARGS_MAX, &m->nargs) &&
+           work_ok(m->flags, flags, m->name);
+}
+
+int velum_wire_put_task(uint8_t *buf, size_t cap, uint64_t correlation, const velum_task *m) {
+    size_t length = velum__wire_task_size(m, VELUM_TASK_PLACED);
+    uint8_t *p;
+    if (length == 0) return VELUM_E_ARGUMENT;
+    p = velum__wire_begin(buf, cap, VELUM_F_TASK, length, correlation);
+    if (p == NULL) return VELUM_E_FULL;
+    velum__wire_pack_task(p, m);
+    return velum__whole(length);
+}
+
+int velum_wire_get_task(const uint8_t *p, size_t n, velum_task *m) {
+    velum__reader r = {p, n};
+    if (!velum__wire_unpack_task(&r, m, VELUM_TASK_PLACED)) return VELUM_E_PAYLOAD;
+    return r.left == 0 ? (int)n : VELUM_E_PAYLOAD;
 }
 
 int velum_wire_put_result(uint8_t *buf, size_t cap, uint64_t correlation, const velum_result *m) {
-    size_t values = values_size(m->values, m->nvalues);
+    size_t values = velum__values_size(m->values, m->nvalues);
     size_t length = RESULT_FIXED + values;
     uint8_t *p;
     if (values == 0 || !velum__wire_health_ok(&m->health)) return VELUM_E_ARGUMENT;
@@ -340,8 +239,8 @@ int velum_wire_put_result(uint8_t *buf, size_t cap, uint64_t correlation, const 
     if (p == NULL) return VELUM_E_FULL;
     p = velum__put16(p, m->node);
     p = velum__put32(p, m->run_us);
-    put_values(velum__wire_pack_health(p, &m->health), m->values, m->nvalues);
-    return whole(length);
+    velum__put_values(velum__wire_pack_health(p, &m->health), m->values, m->nvalues);
+    return velum__whole(length);
 }
 
 int velum_wire_get_result(const uint8_t *p, size_t n, velum_result *m) {
@@ -351,12 +250,13 @@ int velum_wire_get_result(const uint8_t *p, size_t n, velum_result *m) {
     m->node = velum__get16(f);
     m->run_us = velum__get32(f + 2);
     if (velum_wire_get_health(f + 6, VELUM_HEALTH_BYTES, &m->health) < 0) return VELUM_E_PAYLOAD;
-    if (!get_values(&r, m->values, &m->nvalues) || r.left != 0) return VELUM_E_PAYLOAD;
+    if (!velum__get_values(&r, m->values, VELUM_ARGS_MAX, &m->nvalues) || r.left != 0)
+        return VELUM_E_PAYLOAD;
     return (int)n;
 }
 
 static bool error_ok(const velum_error *m) {
-    return m->code != 0 && text_ok(m->text, VELUM_TEXT_BYTES_MAX);
+    return m->code != 0 && velum__text_ok(m->text, VELUM_TEXT_BYTES_MAX);
 }
 
 int velum_wire_put_error(uint8_t *buf, size_t cap, uint64_t correlation, const velum_error *m) {
@@ -367,14 +267,14 @@ int velum_wire_put_error(uint8_t *buf, size_t cap, uint64_t correlation, const v
     if (p == NULL) return VELUM_E_FULL;
     p = velum__put16(p, m->code);
     p = velum__put16(p, m->node);
-    put_text16(velum__put8(p, m->deaths), m->text);
-    return whole(length);
+    velum__put_text16(velum__put8(p, m->deaths), m->text);
+    return velum__whole(length);
 }
 
 int velum_wire_get_error(const uint8_t *p, size_t n, velum_error *m) {
     velum__reader r = {p, n};
     const uint8_t *f = velum__take(&r, ERROR_FIXED);
-    if (f == NULL || !get_text16(&r, &m->text) || r.left != 0) return VELUM_E_PAYLOAD;
+    if (f == NULL || !velum__get_text16(&r, &m->text) || r.left != 0) return VELUM_E_PAYLOAD;
     m->code = velum__get16(f);
     m->node = velum__get16(f + 2);
     m->deaths = f[4];
@@ -386,7 +286,7 @@ int velum_wire_put_progress(uint8_t *buf, size_t cap, uint64_t correlation,
     uint8_t *p = velum__wire_begin(buf, cap, VELUM_F_PROGRESS, 16, correlation);
     if (p == NULL) return VELUM_E_FULL;
     velum__put64(velum__put64(p, m->done), m->total);
-    return whole(16);
+    return velum__whole(16);
 }
 
 int velum_wire_get_progress(const uint8_t *p, size_t n, velum_progress *m) {
@@ -406,7 +306,7 @@ int velum_wire_put_cancel(uint8_t *buf, size_t cap, uint64_t correlation, uint16
     p = velum__wire_begin(buf, cap, VELUM_F_CANCEL, 2, correlation);
     if (p == NULL) return VELUM_E_FULL;
     velum__put16(p, code);
-    return whole(2);
+    return velum__whole(2);
 }
 
 int velum_wire_get_cancel(const uint8_t *p, size_t n, uint16_t *code) {
@@ -429,7 +329,7 @@ int velum_wire_put_module_want(uint8_t *buf, size_t cap, uint64_t correlation,
     p = velum__wire_begin(buf, cap, VELUM_F_MODULE_WANT, WANT_BYTES, correlation);
     if (p == NULL) return VELUM_E_FULL;
     velum__put32(velum__put_bytes(p, m->hash, VELUM_HASH_BYTES), m->offset);
-    return whole(WANT_BYTES);
+    return velum__whole(WANT_BYTES);
 }
 
 int velum_wire_get_module_want(const uint8_t *p, size_t n, velum_module_want *m) {
@@ -455,7 +355,7 @@ int velum_wire_put_module_head(uint8_t *buf, size_t cap, uint64_t correlation,
     velum_wire_put_header(buf, VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES + m->size, correlation);
     buf = velum__put_bytes(buf + VELUM_HEADER_BYTES, m->hash, VELUM_HASH_BYTES);
     velum__put32(velum__put32(buf, m->total), m->offset);
-    return whole(VELUM_MODULE_HEAD_BYTES);
+    return velum__whole(VELUM_MODULE_HEAD_BYTES);
 }
 
 int velum_wire_get_module_head(const uint8_t *p, size_t n, uint32_t length, velum_module_part *m) {
@@ -472,15 +372,15 @@ int velum_wire_get_module_head(const uint8_t *p, size_t n, uint32_t length, velu
 
 int velum_wire_put_query(uint8_t *buf, size_t cap, uint64_t correlation, velum_text topic) {
     uint8_t *p;
-    if (!text_ok(topic, VELUM_NAME_BYTES_MAX)) return VELUM_E_ARGUMENT;
+    if (!velum__text_ok(topic, VELUM_NAME_BYTES_MAX)) return VELUM_E_ARGUMENT;
     p = velum__wire_begin(buf, cap, VELUM_F_QUERY, 1u + topic.size, correlation);
     if (p == NULL) return VELUM_E_FULL;
-    put_text8(p, topic);
-    return whole(1u + topic.size);
+    velum__put_text8(p, topic);
+    return velum__whole(1u + topic.size);
 }
 
 int velum_wire_get_query(const uint8_t *p, size_t n, velum_text *topic) {
     velum__reader r = {p, n};
-    if (!get_text8(&r, topic) || r.left != 0) return VELUM_E_PAYLOAD;
-    return text_ok(*topic, VELUM_NAME_BYTES_MAX) ? (int)n : VELUM_E_PAYLOAD;
+    if (!velum__get_text8(&r, topic) || r.left != 0) return VELUM_E_PAYLOAD;
+    return velum__text_ok(*topic, VELUM_NAME_BYTES_MAX) ? (int)n : VELUM_E_PAYLOAD;
 }

@@ -33,6 +33,12 @@
     X(CANCEL, 0x15, 2u)                                                                            \
     X(MODULE_WANT, 0x16, VELUM_HASH_BYTES + 4u)                                                    \
     X(MODULE, 0x17, VELUM_HASH_BYTES + 8u + VELUM_MODULE_PART_BYTES)                               \
+    X(SCATTER, 0x18, 1024u)                                                                        \
+    X(LEASE, 0x19, 1024u + 32u)                                                                    \
+    X(SLICES, 0x1a, VELUM_FRAME_BYTES_MAX)                                                         \
+    X(TRIM, 0x1b, 4u)                                                                              \
+    X(JOB, 0x1c, VELUM_FRAME_BYTES_MAX)                                                            \
+    X(JOB_ASK, 0x1d, 10u)                                                                          \
     X(SYNC, 0x20, VELUM_FRAME_BYTES_MAX)                                                           \
     X(SYNC_REPLY, 0x21, VELUM_FRAME_BYTES_MAX)                                                     \
     X(HEALTH, 0x22, 16u)                                                                           \
@@ -215,6 +221,164 @@ int velum_wire_put_module_head(uint8_t *buf, size_t cap, uint64_t correlation,
  * more) or PAYLOAD: total out of range, a part past the end, wrong size for its offset. */
 int velum_wire_get_module_head(const uint8_t *p, size_t n, uint32_t length, velum_module_part *m);
 
+/* ---- scatter (wire_job.c): jobs, leases, slices; docs/scatter.md says what they mean ---- */
+
+/* SCATTER, a job's spec: job u64 | flags u8 | reduce u8 | priority u8 | result u8 | slices u32 |
+ * timeout_ms u32 | limit_ms u32 | fuel u64 | pages u32 | missing u64 | created_ms u64 | hash 32 |
+ * name text8 | label text8 | args list. From a client it submits the job or finds it again; from a
+ * node it makes the receiver a holder, or tells a client what it watches. */
+#define VELUM_JOB_KEEP_GOING 1u /* a failed slice does not fail the job */
+#define VELUM_JOB_WRAP       2u /* integer sums and products modulo 2^64 */
+#define VELUM_JOB_VALUES     4u /* from a client: send SLICES too, not only JOB */
+#define VELUM_JOB_FLAGS      7u
+#define VELUM_PRIORITY_MAX   100u
+typedef struct {
+    uint64_t job; /* 1..2^63-1 */
+    uint8_t flags;
+    uint8_t reduce;      /* velum_reduce, velum.h */
+    uint8_t priority;    /* 1..VELUM_PRIORITY_MAX: its share of workers against other jobs' */
+    uint8_t result;      /* value type of what the function returns */
+    uint32_t slices;     /* 0 (empty range) to VELUM_SLICES_MAX */
+    uint32_t timeout_ms; /* of one slice; 0: none */
+    uint32_t limit_ms;   /* of the whole job; 0: none */
+    uint64_t fuel;       /* of one slice; 0: no limit */
+    uint32_t pages;      /* linear memory limit, 64 KiB pages; 0: the node's own limit */
+    uint64_t missing;    /* bits of the value that means "not found", for first and all */
+    uint64_t created_ms; /* unix time */
+    uint8_t hash[VELUM_HASH_BYTES];
+    velum_text name;                  /* export */
+    velum_text label;                 /* for people: the module's file name */
+    uint8_t nargs;                    /* at least 2 */
+    velum_value args[VELUM_ARGS_MAX]; /* [0] and [1]: start and end, of one integer type,
+                                         start <= end; the others go to every call */
+} velum_scatter;
+int velum_wire_put_scatter(uint8_t *buf, size_t cap, uint64_t correlation, const velum_scatter *m);
+int velum_wire_get_scatter(const uint8_t *p, size_t n, velum_scatter *m);
+
+/* LEASE: the payload of a TASK (flags PLACED and perhaps CAREFUL; timeout_ms and fuel are of one
+ * slice; args [0] and [1] are the job's start and end) | job u64 | slices u32 | first u32 |
+ * count u32 | priority u8. The receiver runs slices first .. first + count - 1, in order. */
+#define VELUM_LEASE_CAREFUL 2u /* report every slice before the next begins */
+typedef struct {
+    velum_task task;
+    uint64_t job;
+    uint32_t slices; /* of the job: 1..VELUM_SLICES_MAX */
+    uint32_t first;  /* below slices */
+    uint32_t count;  /* at least 1, first + count <= slices */
+    uint8_t priority;
+} velum_lease;
+int velum_wire_put_lease(uint8_t *buf, size_t cap, uint64_t correlation, const velum_lease *m);
+int velum_wire_get_lease(const uint8_t *p, size_t n, velum_lease *m);
+
+/* SLICES: job u64 | flags u8 | busy_us u32 | runs u16 | runs times (first u32 | count u32 |
+ * count times value u64) | failed u16 | failed times (slice u32 | code u16 | text text8).
+ * Under a LEASE's correlation: a report. Else: what a holder or a client is to merge.
+ * Runs ascend and do not touch or overlap; count is at least 1; first + count <= SLICES_MAX. Failed
+ * slices ascend and code is not 0. */
+#define VELUM_SLICES_LAST 1u /* the lease is over: what it has not reported, it will not */
+typedef struct {
+    uint64_t job;
+    uint8_t flags;
+    uint32_t busy_us; /* time in the guest for these slices, saturated; 0 in a copy */
+    uint16_t nruns;
+    uint16_t nfailed;
+    const uint8_t *runs;   /* raw, checked: walk with velum_wire_next_run */
+    const uint8_t *failed; /* raw, checked: walk with velum_wire_next_failed */
+} velum_slices;
+typedef struct {
+    uint32_t first, count;
+    const uint8_t *values; /* count times 8 bytes, little-endian */
+} velum_slice_run;
+typedef struct {
+    uint32_t slice;
+    uint16_t code;
+    velum_text text; /* at most 255 bytes */
+} velum_failed;
+/* Built by steps, because a worker adds values as they come: begin writes the header's room and the
+ * head, add_run and add_value fill one run, and so on; end writes what was counted. */
+typedef struct {
+    uint8_t *buf;
+    size_t cap, used;
+    size_t run_at;      /* of the count of the open run, 0: none */
+    size_t failed_at;   /* of the count of failures, 0: none yet, runs may come */
+    uint32_t run_count; /* of the open run */
+    uint16_t nruns, nfailed;
+    uint32_t next; /* the least slice that may come next */
+} velum_slices_writer;
+/* FULL when not even an empty frame fits, ARGUMENT. */
+int velum_wire_slices_begin(velum_slices_writer *w, uint8_t *buf, size_t cap, uint64_t job);
+/* Appends one value; it joins the open run when it is the next slice. FULL, ARGUMENT (order); the
+ * writer is then as it was. */
+int velum_wire_slices_add(velum_slices_writer *w, uint32_t slice, uint64_t value);
+/* Appends a failure, after all runs. The text is cut after at most 255 bytes, between characters.
+ * FULL, ARGUMENT (order; code 0; not UTF-8); the writer is then as it was. */
+int velum_wire_slices_fail(velum_slices_writer *w, uint32_t slice, uint16_t code, velum_text text);
+/* Completes the frame; its whole length, or ARGUMENT (flags). */
+int velum_wire_slices_end(velum_slices_writer *w, uint64_t correlation, uint8_t flags,
+                          uint32_t busy_us);
+int velum_wire_get_slices(const uint8_t *p, size_t n, velum_slices *m);
+/* The run or failure at *at, which moves behind it. Only on what get_slices accepted. */
+velum_slice_run velum_wire_next_run(const uint8_t **at);
+velum_failed velum_wire_next_failed(const uint8_t **at);
+
+/* TRIM, under a LEASE's correlation: end u32. The lease keeps slices below `end` only. One that has
+ * not begun and keeps none ends at once with an empty SLICES LAST. */
+int velum_wire_put_trim(uint8_t *buf, size_t cap, uint64_t correlation, uint32_t end);
+int velum_wire_get_trim(const uint8_t *p, size_t n, uint32_t *end);
+
+/* JOB, a record: job u64 | attempt u16 | state u8 | epoch u32 | coordinator u16 | sequence u32 |
+ * slices u32 | done u32 | failed u32 | checksum u32 | elapsed_ms u64 | retries u32 |
+ * duplicates u32 | code u16 | text text16 | answer list (0 or 1 values) | holders u8 times u16 |
+ * shares u16 times 12 bytes (node u16 | leases u16 | done u32 | busy_ms u32). */
+#define VELUM_HOLDERS_MAX 16u
+#define VELUM_SHARE_BYTES 12u
+typedef struct {
+    uint64_t job;
+    uint16_t attempt;
+    uint8_t state; /* velum_job_state, velum.h */
+    uint32_t epoch;
+    uint16_t coordinator;
+    uint32_t sequence; /* of this coordinator's records, ascending */
+    uint32_t slices, done, failed;
+    uint32_t checksum; /* of the coordinator's ledger */
+    uint64_t elapsed_ms;
+    uint32_t retries;    /* leases that came back without an end: lost, refused, died */
+    uint32_t duplicates; /* values that were known already */
+    uint16_t code;       /* of FAILED and CANCELLED, else 0 */
+    velum_text text;     /* why, for people */
+    uint8_t nanswers;    /* 1 when DONE and the answer is one number */
+    velum_value answer;
+    uint8_t nholders; /* at most VELUM_HOLDERS_MAX, by rank */
+    uint16_t holders[VELUM_HOLDERS_MAX];
+    uint16_t nshares;      /* who did how much */
+    const uint8_t *shares; /* raw; nshares times VELUM_SHARE_BYTES */
+} velum_job;
+typedef struct {
+    uint16_t node;
+    uint16_t leases; /* open there */
+    uint32_t done;   /* slices whose value came from there first */
+    uint32_t busy_ms;
+} velum_share;
+int velum_wire_put_job(uint8_t *buf, size_t cap, uint64_t correlation, const velum_job *m);
+int velum_wire_get_job(const uint8_t *p, size_t n, velum_job *m);
+void velum_wire_put_share(uint8_t *at, const velum_share *share); /* 12 bytes */
+velum_share velum_wire_share(const velum_job *m, uint16_t index);
+
+/* JOB_ASK: job u64 | ask u8 | flags u8 (VELUM_JOB_VALUES or 0). */
+typedef enum {
+    VELUM_ASK_WATCH = 1,  /* client: SCATTER, then JOB as the job goes on, or ERROR JOB_UNKNOWN */
+    VELUM_ASK_CANCEL = 2, /* anybody */
+    VELUM_ASK_RESUME = 3, /* anybody */
+    VELUM_ASK_HOLD = 4    /* node: make me a holder; who is none answers ERROR JOB_UNKNOWN */
+} velum_ask;
+typedef struct {
+    uint64_t job;
+    uint8_t ask;
+    uint8_t flags;
+} velum_job_ask;
+int velum_wire_put_job_ask(uint8_t *buf, size_t cap, uint64_t correlation, const velum_job_ask *m);
+int velum_wire_get_job_ask(const uint8_t *p, size_t n, velum_job_ask *m);
+
 /* A member as gossip tells of it; 20 bytes: id u16 | state u8 | role u8 | incarnation u64 |
  * ip u32 | port u16 | from u16. */
 typedef enum {
@@ -278,15 +442,5 @@ typedef struct {
 /* The whole datagram, header included. */
 int velum_wire_put_datagram(uint8_t *buf, size_t cap, const velum_datagram *m);
 int velum_wire_get_datagram(const uint8_t *buf, size_t n, velum_datagram *m);
-
-/* ---- shared by wire.c and wire_member.c, not for others ---- */
-
-/* Writes a header for a payload of `length` bytes, which `type` allows. Returns where the payload
- * goes, or NULL when cap is too small. */
-uint8_t *velum__wire_begin(uint8_t *buf, size_t cap, uint8_t type, size_t length,
-                           uint64_t correlation);
-bool velum__wire_health_ok(const velum_health *m);
-/* Writes 16 bytes; returns the place behind them. */
-uint8_t *velum__wire_pack_health(uint8_t *p, const velum_health *m);
 
 #endif

@@ -4,9 +4,7 @@
  * How: the datagrams are made of the same few fields, always in the same order, so a table says
  * which of them each type has, and one writer and one reader serve all six.
  */
-#include "wire.h"
-
-#include "wire_bytes.h"
+#include "wire_parts.h"
 
 #define RECORD_BYTES (VELUM_MEMBER_BYTES + VELUM_HEALTH_BYTES)
 #define SYNC_MAX     ((VELUM_FRAME_BYTES_MAX - 2u) / RECORD_BYTES)
@@ -44,7 +42,7 @@ int velum_wire_put_health(uint8_t *buf, size_t cap, const velum_health *m) {
     p = velum__wire_begin(buf, cap, VELUM_F_HEALTH, VELUM_HEALTH_BYTES, 0);
     if (p == NULL) return VELUM_E_FULL;
     velum__wire_pack_health(p, m);
-    return (int)(VELUM_HEADER_BYTES + VELUM_HEALTH_BYTES);
+    return velum__whole(VELUM_HEALTH_BYTES);
 }
 
 int velum_wire_get_health(const uint8_t *p, size_t n, velum_health *m) {
@@ -111,7 +109,7 @@ int velum_wire_put_sync(uint8_t *buf, size_t cap, uint8_t type, uint64_t correla
     p = velum__put16(p, (uint16_t)count);
     for (size_t i = 0; i < count; i++)
         p = velum__wire_pack_health(pack_member(p, &members[i]), &healths[i]);
-    return (int)(VELUM_HEADER_BYTES + length);
+    return velum__whole(length);
 }
 
 int velum_wire_get_sync(const uint8_t *p, size_t n, size_t *count) {
@@ -204,7 +202,7 @@ int velum_wire_put_datagram(uint8_t *buf, size_t cap, const velum_datagram *m) {
         for (size_t i = 0; i < m->nupdates; i++)
             p = pack_member(p, &m->updates[i]);
     }
-    return (int)(VELUM_HEADER_BYTES + length);
+    return velum__whole(length);
 }
 
 /* Reads the parts before the updates from bytes that are there. */

@@ -80,6 +80,19 @@ cdef object text_out(c.velum_text t):
     return (<bytes>t.data[:t.size]).decode(errors="replace") if t.size else ""
 
 
+cdef bytes text_bytes(str text, size_t most):
+    """UTF-8, cut behind the last whole character that fits `most` bytes."""
+    cdef bytes raw = text.encode(errors="replace")
+    return raw if <size_t>len(raw) <= most else raw[:most].decode(errors="ignore").encode()
+
+
+cdef int text_in(bytes raw, c.velum_text *t) except -1:
+    """Leads into `raw`, which the caller keeps."""
+    t.data = PyBytes_AS_STRING(raw)
+    t.size = <uint16_t>len(raw)
+    return 0
+
+
 cdef tuple addr_out(c.velum_addr a):
     return (a.ip, a.port)
 
@@ -152,6 +165,8 @@ def decode_datagram(bytes data):
         raise CoreError(n if n < 0 else c.VELUM_E_PAYLOAD)
     return datagram_out(&d)
 
+
+include "_core_jobs.pxi"
 
 # ---- the hub ----
 
@@ -337,15 +352,11 @@ cdef class Hub:
         cdef c.velum_error m
         cdef uint8_t frame[2048]
         self.check()
-        cdef bytes raw = text.encode()
-        while len(raw) > c.VELUM_TEXT_BYTES_MAX:
-            text = text[:len(text) * 3 // 4]
-            raw = text.encode()
+        cdef bytes raw = text_bytes(text, c.VELUM_TEXT_BYTES_MAX)
         m.code = <uint16_t>code
         m.node = <uint16_t>node
         m.deaths = <uint8_t>min(deaths, 255)
-        m.text.data = PyBytes_AS_STRING(raw)
-        m.text.size = <uint16_t>len(raw)
+        text_in(raw, &m.text)
         cdef int n = c.velum_wire_put_error(frame, sizeof(frame), correlation, &m)
         return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
 
@@ -362,8 +373,7 @@ cdef class Hub:
         cdef bytes raw = topic.encode()
         cdef c.velum_text t
         self.check()
-        t.data = PyBytes_AS_STRING(raw)
-        t.size = <uint16_t>len(raw)
+        text_in(raw, &t)
         cdef int n = c.velum_wire_put_query(frame, sizeof(frame), correlation, t)
         return n > 0 and c.velum_hub_send(self.hub, handle, frame, n) == 0
 
@@ -433,6 +443,16 @@ cdef class Hub:
         self.check()
         c.velum_modules_unpin(c.velum_hub_modules(self.hub),
                               <const uint8_t *>PyBytes_AS_STRING(hash))
+
+    def module_bytes(self, bytes hash):
+        """A copy of a module that is held; CoreError MODULE_MISSING when it is not."""
+        cdef size_t n = 0
+        self.check()
+        cdef const uint8_t *at = c.velum_modules_get(
+            c.velum_hub_modules(self.hub), <const uint8_t *>PyBytes_AS_STRING(hash), &n)
+        if at == NULL:
+            raise CoreError(c.VELUM_E_MODULE_MISSING)
+        return PyBytes_FromStringAndSize(<const char *>at, n)
 
     def module_fetch(self, c.velum_handle handle, bytes hash):
         """Pulls a module from a peer; ends in a MODULE event."""
@@ -562,7 +582,7 @@ cdef class Hub:
             return query_out(p, n)
         if type == c.VELUM_F_ANSWER:
             return PyBytes_FromStringAndSize(<const char *>p, n)
-        return None
+        return job_frame_out(type, p, n)
 
 
 cdef object error_out(const uint8_t *p, size_t n):

@@ -13,6 +13,8 @@ cdef extern from "velum.h" nogil:
         VELUM_E_ARGUMENT
         VELUM_E_CLOSED
         VELUM_E_FRAME_LENGTH
+        VELUM_E_FULL
+        VELUM_E_MODULE_MISSING
         VELUM_E_PAYLOAD
         VELUM_E_SIGNATURE
         VELUM_E_UNKNOWN_NAME
@@ -37,6 +39,15 @@ cdef extern from "velum_opt.h" nogil:
         VELUM_NAME_BYTES_MAX
         VELUM_TEXT_BYTES_MAX
         VELUM_ARGS_MAX
+        VELUM_SLICES_MAX
+        VELUM_REPORT_MS
+
+cdef extern from "wire_bytes.h" nogil:
+    uint64_t velum__get64(const uint8_t *p)
+
+cdef extern from "slices.h" nogil:
+    void velum_slice_bounds(velum_value start, velum_value end, uint32_t slices, uint32_t index,
+                            velum_value *first, velum_value *last)
 
 cdef extern from "wire.h" nogil:
     enum:
@@ -47,12 +58,22 @@ cdef extern from "wire.h" nogil:
         VELUM_HEALTH_BYTES
         VELUM_UPDATES_MAX
         VELUM_TASK_PLACED
+        VELUM_LEASE_CAREFUL
+        VELUM_SLICES_LAST
+        VELUM_HOLDERS_MAX
+        VELUM_SHARE_BYTES
         VELUM_F_CALL
         VELUM_F_TASK
         VELUM_F_RESULT
         VELUM_F_ERROR
         VELUM_F_PROGRESS
         VELUM_F_CANCEL
+        VELUM_F_SCATTER
+        VELUM_F_LEASE
+        VELUM_F_SLICES
+        VELUM_F_TRIM
+        VELUM_F_JOB
+        VELUM_F_JOB_ASK
         VELUM_F_SYNC
         VELUM_F_SYNC_REPLY
         VELUM_F_HEALTH
@@ -103,6 +124,61 @@ cdef extern from "wire.h" nogil:
         velum_text text
     ctypedef struct velum_progress:
         uint64_t done, total
+    ctypedef struct velum_scatter:
+        uint64_t job
+        uint8_t flags, reduce, priority, result
+        uint32_t slices, timeout_ms, limit_ms
+        uint64_t fuel
+        uint32_t pages
+        uint64_t missing, created_ms
+        uint8_t hash[32]
+        velum_text name, label
+        uint8_t nargs
+        velum_value args[32]
+    ctypedef struct velum_lease:
+        velum_task task
+        uint64_t job
+        uint32_t slices, first, count
+        uint8_t priority
+    ctypedef struct velum_slices:
+        uint64_t job
+        uint8_t flags
+        uint32_t busy_us
+        uint16_t nruns, nfailed
+        const uint8_t *runs
+        const uint8_t *failed
+    ctypedef struct velum_slice_run:
+        uint32_t first, count
+        const uint8_t *values
+    ctypedef struct velum_failed:
+        uint32_t slice
+        uint16_t code
+        velum_text text
+    ctypedef struct velum_slices_writer:
+        pass
+    ctypedef struct velum_share:
+        uint16_t node, leases
+        uint32_t done, busy_ms
+    ctypedef struct velum_job:
+        uint64_t job
+        uint16_t attempt
+        uint8_t state
+        uint32_t epoch
+        uint16_t coordinator
+        uint32_t sequence, slices, done, failed, checksum
+        uint64_t elapsed_ms
+        uint32_t retries, duplicates
+        uint16_t code
+        velum_text text
+        uint8_t nanswers
+        velum_value answer
+        uint8_t nholders
+        uint16_t holders[16]
+        uint16_t nshares
+        const uint8_t *shares
+    ctypedef struct velum_job_ask:
+        uint64_t job
+        uint8_t ask, flags
     ctypedef struct velum_member:
         uint16_t id
         uint8_t state, role
@@ -134,6 +210,29 @@ cdef extern from "wire.h" nogil:
     int velum_wire_get_progress(const uint8_t *p, size_t n, velum_progress *m)
     int velum_wire_put_cancel(uint8_t *buf, size_t cap, uint64_t correlation, uint16_t code)
     int velum_wire_get_cancel(const uint8_t *p, size_t n, uint16_t *code)
+    int velum_wire_put_scatter(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const velum_scatter *m)
+    int velum_wire_get_scatter(const uint8_t *p, size_t n, velum_scatter *m)
+    int velum_wire_put_lease(uint8_t *buf, size_t cap, uint64_t correlation, const velum_lease *m)
+    int velum_wire_get_lease(const uint8_t *p, size_t n, velum_lease *m)
+    int velum_wire_slices_begin(velum_slices_writer *w, uint8_t *buf, size_t cap, uint64_t job)
+    int velum_wire_slices_add(velum_slices_writer *w, uint32_t slice, uint64_t value)
+    int velum_wire_slices_fail(velum_slices_writer *w, uint32_t slice, uint16_t code,
+                               velum_text text)
+    int velum_wire_slices_end(velum_slices_writer *w, uint64_t correlation, uint8_t flags,
+                              uint32_t busy_us)
+    int velum_wire_get_slices(const uint8_t *p, size_t n, velum_slices *m)
+    velum_slice_run velum_wire_next_run(const uint8_t **at)
+    velum_failed velum_wire_next_failed(const uint8_t **at)
+    int velum_wire_put_trim(uint8_t *buf, size_t cap, uint64_t correlation, uint32_t end)
+    int velum_wire_get_trim(const uint8_t *p, size_t n, uint32_t *end)
+    int velum_wire_put_job(uint8_t *buf, size_t cap, uint64_t correlation, const velum_job *m)
+    int velum_wire_get_job(const uint8_t *p, size_t n, velum_job *m)
+    void velum_wire_put_share(uint8_t *at, const velum_share *share)
+    velum_share velum_wire_share(const velum_job *m, uint16_t index)
+    int velum_wire_put_job_ask(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const velum_job_ask *m)
+    int velum_wire_get_job_ask(const uint8_t *p, size_t n, velum_job_ask *m)
     int velum_wire_put_sync(uint8_t *buf, size_t cap, uint8_t type, uint64_t correlation,
                             const velum_member *members, const velum_health *healths, size_t count)
     int velum_wire_get_sync(const uint8_t *p, size_t n, size_t *count)
@@ -185,6 +284,7 @@ cdef extern from "modules.h" nogil:
     ctypedef struct velum_modules:
         pass
     int velum_modules_add(velum_modules *m, const void *bytes, size_t n, uint8_t *hash_out)
+    const uint8_t *velum_modules_get(velum_modules *m, const uint8_t *hash, size_t *n)
     int velum_modules_pin(velum_modules *m, const uint8_t *hash)
     void velum_modules_unpin(velum_modules *m, const uint8_t *hash)
     size_t velum_modules_bytes(const velum_modules *m)

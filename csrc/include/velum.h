@@ -84,7 +84,8 @@ extern "C" {
     X(LOST, 84, "task was lost with its node too often")                                           \
     X(BUSY, 85, "every queue is full")                                                             \
     X(NO_WORKER, 86, "no node can run this")                                                       \
-    X(QUERY, 87, "unknown query")
+    X(QUERY, 87, "unknown query")                                                                  \
+    X(JOB_UNKNOWN, 88, "no such job")
 
 typedef enum {
     VELUM_OK = 0,
@@ -186,9 +187,72 @@ int velum_wait(velum *v, velum_ticket ticket, uint32_t timeout_ms, velum_outcome
 int velum_on_done(velum *v, velum_ticket ticket,
                   void (*done)(void *user, velum_ticket ticket, const velum_outcome *outcome),
                   void *user);
-/* Stops a task; its outcome is CANCELLED, unless it was done. ARGUMENT; FULL: the link is busy and
- * nothing was done, try again. */
+/* Stops a task or a scatter; its outcome is CANCELLED, unless it was done. A scatter whose full
+ * node has just gone has it once the next one knows. ARGUMENT; FULL: the link is busy and nothing
+ * was done, try again. */
 int velum_cancel(velum *v, velum_ticket ticket);
+
+/* ---- scatter: one range, cut into slices, over every worker of the mesh; docs/scatter.md ---- */
+
+/* How the values of slices become the answer, always in the order of slices. */
+typedef enum {
+    VELUM_REDUCE_SUM = 1, /* of integers: exact, OVERFLOW if it does not fit i64 */
+    VELUM_REDUCE_PRODUCT,
+    VELUM_REDUCE_MIN,
+    VELUM_REDUCE_MAX,
+    VELUM_REDUCE_AND, /* AND, OR and XOR: of integers only */
+    VELUM_REDUCE_OR,
+    VELUM_REDUCE_XOR,
+    VELUM_REDUCE_FIRST,  /* the first value that is not `missing` */
+    VELUM_REDUCE_ALL,    /* a list: not for velum_spawn_wasm_distributed */
+    VELUM_REDUCE_COLLECT /* a list too */
+} velum_reduce;
+
+typedef enum {
+    VELUM_JOB_RUNNING = 1,
+    VELUM_JOB_CANCELLED = 2,
+    VELUM_JOB_FAILED = 3,
+    VELUM_JOB_DONE = 4
+} velum_job_state;
+
+/* Zeros are the ordinary wishes. */
+typedef struct {
+    uint8_t reduce;      /* velum_reduce; 0: SUM */
+    uint8_t priority;    /* 1..100, its share of workers against other jobs'; 0: 10 */
+    uint32_t slices;     /* how often the function is called; 0: 4096. A short range has fewer */
+    uint32_t timeout_ms; /* of one slice; 0: none */
+    uint32_t limit_ms;   /* of the whole job; 0: none */
+    uint64_t fuel;       /* of one slice: loop rounds and calls; 0: no limit */
+    uint32_t pages;      /* a guest's memory, 64 KiB pages; 0: each node's own limit */
+    velum_value missing; /* FIRST: what the function returns for "not found"; of that type */
+    bool keep_going;     /* a failed slice does not fail the job; the others make the answer */
+    bool wrap;           /* sums and products of integers are taken modulo 2^64 */
+    const char *label;   /* for people who list jobs, at most 255 bytes of UTF-8; NULL: none */
+} velum_scatter_options;
+
+/* Calls function(from, to) once a slice of [start, end) and combines what it returns. It must take
+ * two i32 or two i64 and return one value. The ticket is as a task's: its outcome has the answer,
+ * the job's whole time as run_us and the node that coordinated it; or the error, with the slice
+ * that failed named in its text. No death of a node ends the job: if the full node goes, the next
+ * one is told of the same job, and nothing is started twice. After velum_close it goes on without
+ * this program; velum_cancel stops it.
+ * As velum_spawn_wasm, and: SIGNATURE for another kind of function, and for a bound that does not
+ * fit its i32; ARGUMENT for a range that ends before it starts or an option out of its range, and
+ * for ALL and COLLECT, because an outcome has room for one number. */
+int velum_spawn_wasm_distributed(velum *v, const void *module, size_t size, const char *function,
+                                 int64_t start, int64_t end, const velum_scatter_options *options,
+                                 velum_ticket *out); /* options NULL: zeros */
+
+typedef struct {
+    uint32_t slices, done, failed;
+    uint64_t elapsed_ms;
+    uint8_t state;  /* velum_job_state; 0: the mesh has not said yet */
+    uint16_t nodes; /* that have taken part */
+} velum_job_progress;
+
+/* How far a scatter is, as the mesh told last, some times a second; only looks, also inside a
+ * callback. ARGUMENT for a ticket that is spent, or a task's. */
+int velum_get_progress(velum *v, velum_ticket ticket, velum_job_progress *out);
 
 /* The members that the full node knows, as JSON (see docs/protocol.md, QUERY); waits for it. The
  * text is valid until the next call of velum_nodes or velum_close. TIMEOUT, NOMEM, ARGUMENT inside

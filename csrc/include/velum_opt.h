@@ -126,6 +126,17 @@
 #define VELUM_WORKER_QUEUE_MAX 64u
 #endif
 
+/* Slices of one job: a million, 9 MB of ledger. */
+#ifndef VELUM_SLICES_MAX
+#define VELUM_SLICES_MAX (1024u * 1024u)
+#endif
+
+/* A worker reports finished slices at least this often, and not more often: what a killed worker
+ * loses beside the slice it was in, and what reports cost its node. */
+#ifndef VELUM_REPORT_MS
+#define VELUM_REPORT_MS 25u
+#endif
+
 /* Links of a leaf: every node of a mesh of 16 keeps one; in a larger one, each that sends work. */
 #ifndef VELUM_LEAF_LINKS_MAX
 #define VELUM_LEAF_LINKS_MAX 64u
@@ -137,7 +148,7 @@
 #define VELUM_LEAF_MEMBERS_MAX 32u
 #endif
 
-/* Tasks that a program has under way through velum_spawn; 250 bytes each, and its frame. */
+/* Tasks that a program has under way through velum_spawn; 290 bytes each, and its frame. */
 #ifndef VELUM_TASKS_MAX
 #define VELUM_TASKS_MAX 4096u
 #endif

@@ -539,8 +539,8 @@ static void test_leaves(void) {
 
 /* ---- what it does not do ---- */
 
-static void expect_refusal(uint64_t correlation, int error) {
-    const kept_frame *frame = node_frame(&one, VELUM_F_ERROR);
+static void expect_refusal(const full_node *n, uint64_t correlation, int error) {
+    const kept_frame *frame = node_frame(n, VELUM_F_ERROR);
     velum_error refusal = {0, 0, 0, {NULL, 0}};
     CHECK(velum_wire_get_error(frame->payload, frame->header.length, &refusal) > 0);
     CHECK_EQ(refusal.code, -error);
@@ -557,16 +557,58 @@ static void test_refuses_what_a_leaf_does_not_do(void) {
     n = velum_wire_put_call(frame, sizeof frame, 1, &call);
     CHECK_EQ(velum_hub_send(one.hub, one.link, frame, (size_t)n), 0);
     settle();
-    expect_refusal(1, VELUM_E_UNEXPECTED);
+    expect_refusal(&one, 1, VELUM_E_UNEXPECTED);
     n = velum_wire_put_task(frame, sizeof frame, 2, &task);
     CHECK_EQ(velum_hub_send(one.hub, one.link, frame, (size_t)n), 0);
     settle();
-    expect_refusal(2, VELUM_E_NO_WORKER);
+    expect_refusal(&one, 2, VELUM_E_NO_WORKER);
     n = velum_wire_put_query(frame, sizeof frame, 3, (velum_text){"nodes", 5});
     CHECK_EQ(velum_hub_send(one.hub, one.link, frame, (size_t)n), 0);
     settle();
-    expect_refusal(3, VELUM_E_QUERY);
+    expect_refusal(&one, 3, VELUM_E_QUERY);
     CHECK_EQ(one.closed, 0);
+    end_world();
+}
+
+static void test_has_no_part_in_jobs_but_leases(void) {
+    static const velum_scatter spec = {.job = 9,
+                                       .reduce = VELUM_REDUCE_SUM,
+                                       .priority = 1,
+                                       .result = VELUM_I64,
+                                       .slices = 1,
+                                       .name = {"f", 1},
+                                       .nargs = 2,
+                                       .args = {{VELUM_I64, 0}, {VELUM_I64, 1}}};
+    uint8_t frame[512];
+    velum_lease lease = {.task = {.flags = VELUM_TASK_PLACED, .name = {"f", 1}, .nargs = 2},
+                         .job = 9,
+                         .slices = 1,
+                         .count = 1,
+                         .priority = 1};
+    velum_hello hello = {.role = VELUM_ROLE_CLIENT};
+    velum_handle link;
+    int n;
+    joined_world();
+    memcpy(lease.task.args, spec.args, sizeof spec.args);
+    n = velum_wire_put_lease(frame, sizeof frame, 1, &lease);
+    CHECK_EQ(velum_hub_send(one.hub, one.link, frame, (size_t)n), 0);
+    settle();
+    expect_refusal(&one, 1, VELUM_E_NO_WORKER);
+    n = velum_wire_put_job_ask(frame, sizeof frame, 2, &(velum_job_ask){9, VELUM_ASK_HOLD, 0});
+    CHECK_EQ(velum_hub_send(one.hub, one.link, frame, (size_t)n), 0);
+    settle();
+    expect_refusal(&one, 2, VELUM_E_JOB_UNKNOWN);
+    n = velum_wire_put_scatter(frame, sizeof frame, 3, &spec); /* what its program watches */
+    CHECK_EQ(velum_hub_send(one.hub, one.link, frame, (size_t)n), 0);
+    settle();
+    CHECK_EQ(one.nframes, 2);
+    node_open(&two, 2);
+    CHECK_EQ(velum_hub_identity(two.hub, &hello), 0);
+    CHECK_EQ(velum_hub_dial(two.hub, &me()->addr, 1, &link), 0);
+    settle();
+    CHECK_EQ(velum_hub_send(two.hub, two.link, frame, (size_t)n), 0);
+    settle();
+    expect_refusal(&two, 3, VELUM_E_UNEXPECTED);
     end_world();
 }
 
@@ -705,6 +747,7 @@ int main(int argc, char **argv) {
     test_speaks_up_after_silence();
     test_leaves();
     test_refuses_what_a_leaf_does_not_do();
+    test_has_no_part_in_jobs_but_leases();
     test_drops_a_link_with_a_broken_sync();
     test_remembers_a_bounded_number_of_nodes();
     test_survives_any_gossip(seed);

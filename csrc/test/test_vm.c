@@ -1,9 +1,10 @@
 /* test_vm: every guest of tests/guests under vm.h: values, traps by name, fuel to the unit, the
- * check that stops a guest, limits of memory and stack, and that nothing is left behind.
+ * check that stops a guest, limits of memory and stack, resets, and that nothing is left behind.
  * Usage: test_vm FOLDER-OF-GUESTS */
 #include "../vm.h"
 
 #include "check.h"
+#include "counter_guest.h"
 #include "guest_file.h"
 
 #include "../include/velum_port.h"
@@ -372,6 +373,228 @@ static void test_initial_memory(void) {
     CHECK_VALUE(call_within("grow", &none, "grow", &one, 1), i32(-1));
 }
 
+/* ---- resetting ---- */
+
+static velum_vm *open_counter(const velum_vm_limits *limits) {
+    velum_vm *vm;
+    CHECK_EQ(velum_validate(counter_guest, sizeof counter_guest, NULL), VELUM_OK);
+    CHECK_EQ(velum_vm_open(&vm, counter_guest, sizeof counter_guest, limits), VELUM_OK);
+    return vm;
+}
+
+/* Calls a function of the counter guest; its value, or its error. */
+static int64_t count(velum_vm *vm, const char *function) {
+    velum_value args[3] = {i32(0), i32(0), i32(0)}, out = {VELUM_I32, 0};
+    size_t n, nargs = strcmp(function, "trap") == 0 ? 3 : 2;
+    int err = velum_vm_call(vm, function, strlen(function), args, nargs, &out, &n);
+    return err < 0 ? err : (int64_t)out.bits;
+}
+
+/* Whatever ran before, and however it ended, the guest is as a fresh one. */
+static void test_reset(void) {
+    static const struct {
+        const char *function;
+        int64_t first, second;
+    } cases[] = {{"global", 16, 17}, {"memory", 108, 209}, {"memory", 108, 209}, {"grow", 2, 3}};
+    velum_vm *vm = open_counter(&unlimited);
+    uint64_t fuel = 0;
+
+    for (int round = 0; round < 6; round++) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            CHECK_EQ(count(vm, cases[i].function), cases[i].first);
+            if (fuel == 0) fuel = velum_vm_fuel_used(vm);
+            CHECK(i == 3 || velum_vm_fuel_used(vm) == fuel); /* the start function's too */
+            CHECK_EQ(count(vm, cases[i].function), cases[i].second);
+            if (round % 2 == 0) {
+                CHECK_EQ(count(vm, "trap"), VELUM_E_TRAP_UNREACHABLE);
+                CHECK_EQ(count(vm, "global"), VELUM_E_TRAP_UNREACHABLE);
+            }
+            CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+            CHECK_EQ(velum_vm_pages(vm), 2);
+            CHECK_EQ(velum_vm_fuel_used(vm), 0);
+            CHECK_EQ(strlen(velum_vm_detail(vm)), 0);
+        }
+    }
+    CHECK_EQ(velum_vm_reset(vm), VELUM_OK); /* twice, before any call */
+    CHECK_EQ(count(vm, "memory"), 108);
+    velum_vm_close(vm);
+}
+
+/* A budget is for the calls since it was set; a reset begins it again. */
+static void test_reset_fuel(void) {
+    velum_vm_limits limits = {0, 3, NULL, NULL};
+    velum_vm *vm = open_counter(&limits);
+
+    CHECK_EQ(count(vm, "global"), 16); /* the call, and the start function: 2 units */
+    CHECK_EQ(count(vm, "global"), 17);
+    CHECK_EQ(count(vm, "global"), VELUM_E_FUEL);
+    CHECK_EQ(velum_vm_fuel_used(vm), 3);
+    CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+    CHECK_EQ(count(vm, "global"), 16);
+    velum_vm_fuel(vm, 2);
+    CHECK_EQ(velum_vm_fuel_used(vm), 0);
+    CHECK_EQ(count(vm, "global"), 17);
+    CHECK_EQ(count(vm, "global"), 18);
+    CHECK_EQ(count(vm, "global"), VELUM_E_FUEL);
+    velum_vm_fuel(vm, 0);
+    CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(count(vm, "global"), 16 + i);
+    }
+    CHECK_EQ(velum_vm_fuel_used(vm), 101);
+    velum_vm_close(vm);
+}
+
+/* Stopped in the start function, by fuel or by a check, it starts again. */
+static void test_reset_of_stopped(void) {
+    watcher w = {0, 1, VELUM_E_CANCELLED, 0, 0};
+    velum_vm_limits limits = {0, 0, watch, &w};
+    guest_file file = guest_read(folder, "start_loop");
+    velum_value out;
+    size_t n;
+    velum_vm *vm;
+
+    CHECK_EQ(velum_vm_open(&vm, file.bytes, file.size, &limits), VELUM_OK);
+    CHECK_EQ(velum_vm_call(vm, "get", 3, NULL, 0, &out, &n), VELUM_E_CANCELLED);
+    velum_vm_fuel(vm, 1000);
+    CHECK_EQ(velum_vm_call(vm, "get", 3, NULL, 0, &out, &n), VELUM_E_CANCELLED);
+    CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+    CHECK_EQ(velum_vm_call(vm, "get", 3, NULL, 0, &out, &n), VELUM_E_FUEL);
+    CHECK_EQ(velum_vm_fuel_used(vm), 1000);
+    velum_vm_close(vm);
+    free(file.bytes);
+}
+
+/* Both stacks may be used up; a memory that grew, and was refused more, is small again. */
+static void test_reset_of_large(void) {
+    velum_vm_limits hundred = {100, 0, NULL, NULL};
+    guest_file grow = guest_read(folder, "grow"), recurse = guest_read(folder, "recurse");
+    velum_value args[2] = {i32(0), i32(1)}, out;
+    size_t n;
+    velum_vm *vm;
+
+    CHECK_EQ(velum_vm_open(&vm, grow.bytes, grow.size, &hundred), VELUM_OK);
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(velum_vm_call(vm, "careless", 8, NULL, 0, &out, &n), VELUM_E_TRAP_MEMORY);
+        CHECK_EQ(velum_vm_pages(vm), 100);
+        CHECK(strstr(velum_vm_detail(vm), "was refused") != NULL);
+        CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+        args[0] = i32(65536);
+        CHECK_EQ(velum_vm_call(vm, "load", 4, args, 1, &out, &n), VELUM_E_TRAP_MEMORY);
+        CHECK(strstr(velum_vm_detail(vm), "was refused") == NULL);
+        CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+        args[0] = i32(99);
+        CHECK_EQ(velum_vm_call(vm, "grow", 4, args, 1, &out, &n), VELUM_OK);
+        CHECK_EQ(out.bits, 1);
+        args[0] = i32(100 * 65536 - 4);
+        CHECK_EQ(velum_vm_call(vm, "load", 4, args, 1, &out, &n), VELUM_OK);
+        CHECK_EQ(out.bits, 0);
+        CHECK_EQ(velum_vm_call(vm, "store", 5, args, 2, &out, &n), VELUM_OK);
+    }
+    velum_vm_close(vm);
+    CHECK_EQ(velum_vm_open(&vm, recurse.bytes, recurse.size, &unlimited), VELUM_OK);
+    for (int i = 0; i < 20; i++) {
+        args[0] = i32(1000);
+        CHECK_EQ(velum_vm_call(vm, "depth", 5, args, 1, &out, &n), VELUM_OK);
+        CHECK_EQ(out.bits, 1000);
+        CHECK_EQ(velum_vm_call(vm, "forever", 7, args, 1, &out, &n), VELUM_E_TRAP_STACK);
+        CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+    }
+    velum_vm_close(vm);
+    free(grow.bytes);
+    free(recurse.bytes);
+}
+
+/* A memory that is exchanged and not zeroed: its data and its zeros are there each time. */
+static void test_reset_exchanges_memory(void) {
+    uint8_t module[sizeof counter_guest];
+    velum_vm *vm;
+
+    memcpy(module, counter_guest, sizeof module);
+    module[COUNTER_PAGES_AT] = 20;
+    CHECK_EQ(velum_vm_open(&vm, module, sizeof module, &unlimited), VELUM_OK);
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(velum_vm_pages(vm), 20);
+        CHECK_EQ(count(vm, "memory"), 108);
+        CHECK_EQ(count(vm, "memory"), 209);
+        CHECK_EQ(velum_vm_reset(vm), VELUM_OK);
+    }
+    velum_vm_close(vm);
+}
+
+/* Nothing can be reset that was never opened. */
+static void test_reset_of_unopened(void) {
+    guest_file file = guest_read(folder, "uncompilable");
+    velum_vm *vm;
+    CHECK_EQ(velum_vm_open(&vm, file.bytes, file.size, &unlimited), VELUM_E_MODULE_COMPILE);
+    CHECK_EQ(velum_vm_reset(vm), VELUM_E_MODULE_COMPILE);
+    velum_vm_close(vm);
+    free(file.bytes);
+}
+
+static void test_has_state(void) {
+    static const struct {
+        const char *guest;
+        bool state;
+    } cases[] = {{"sum", false},     {"primes", false},   {"pi", false},  {"search", false},
+                 {"floats", false},  {"types", false},    {"fib", false}, {"nan", false},
+                 {"recurse", false}, {"traps", true},     {"grow", true}, {"zero_pages", true},
+                 {"start", true},    {"start_loop", true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        guest_file file = guest_read(folder, cases[i].guest);
+        if (velum_module_has_state(file.bytes, file.size) != cases[i].state) {
+            printf("has_state of %s\n", cases[i].guest);
+            CHECK(false);
+        }
+        CHECK(velum_module_has_state(file.bytes, file.size - 1)); /* it is not valid */
+        free(file.bytes);
+    }
+    CHECK(velum_module_has_state(counter_guest, sizeof counter_guest));
+}
+
+/* Whether a function with that body has state, in a module with a memory and a global. */
+static bool body_has_state(const uint8_t *body, uint8_t size) {
+    static const uint8_t head[] = {
+        0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, /* magic, version */
+        0x01, 0x04, 0x01, 0x60, 0x00, 0x00,             /* type () */
+        0x03, 0x02, 0x01, 0x00,                         /* function 0 */
+        0x05, 0x03, 0x01, 0x00, 0x01,                   /* memory of a page */
+        0x06, 0x06, 0x01, 0x7f, 0x01, 0x41, 0x00, 0x0b, /* global (mut i32) */
+    };
+    const uint8_t code[] = {0x0a, (uint8_t)(size + 5), 0x01, (uint8_t)(size + 3), 0x00};
+    uint8_t module[sizeof head + sizeof code + 32], *at = module;
+    memcpy(at, head, sizeof head);
+    memcpy(at += sizeof head, code, sizeof code);
+    memcpy(at += sizeof code, body, size);
+    at += size;
+    *at++ = 0x01; /* nop */
+    *at++ = 0x0b;
+    CHECK_EQ(velum_validate(module, (size_t)(at - module), NULL), VELUM_OK);
+    return velum_module_has_state(module, (size_t)(at - module));
+}
+
+static void test_instructions_with_state(void) {
+    static const struct {
+        uint8_t size, body[16];
+        bool state;
+    } cases[] = {
+        {0, {0}, false},
+        {6, {0x41, 0x00, 0x28, 0x02, 0x00, 0x1a}, false},            /* i32.load */
+        {3, {0x3f, 0x00, 0x1a}, false},                              /* memory.size */
+        {3, {0x23, 0x00, 0x1a}, false},                              /* global.get */
+        {7, {0x41, 0x00, 0x41, 0x00, 0x36, 0x02, 0x00}, true},       /* i32.store */
+        {7, {0x41, 0x00, 0x42, 0x00, 0x3e, 0x02, 0x00}, true},       /* i64.store32 */
+        {8, {0x00, 0x41, 0x00, 0x41, 0x00, 0x36, 0x02, 0x00}, true}, /* that cannot run */
+        {4, {0x41, 0x00, 0x24, 0x00}, true},                         /* global.set */
+        {5, {0x41, 0x00, 0x40, 0x00, 0x1a}, true},                   /* memory.grow */
+        {10, {0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 0x0a, 0, 0}, true},   /* memory.copy */
+        {9, {0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 0x0b, 0}, true},       /* memory.fill */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_EQ(body_has_state(cases[i].body, cases[i].size), cases[i].state);
+    }
+}
+
 /* What wasm3 gives up on is an error with its words, and leaves nothing behind. */
 static void test_uncompilable(void) {
     velum_value zero = i32(0);
@@ -408,6 +631,14 @@ int main(int argc, char **argv) {
     test_memory_limits();
     test_grown_memory();
     test_initial_memory();
+    test_reset();
+    test_reset_fuel();
+    test_reset_of_stopped();
+    test_reset_of_large();
+    test_reset_exchanges_memory();
+    test_reset_of_unopened();
+    test_has_state();
+    test_instructions_with_state();
     test_uncompilable();
     test_no_leak();
     return check_report("vm");

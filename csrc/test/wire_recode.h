@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "wire.h"
+#include "wire_bytes.h"
 
 #define RECODE_BYTES_MAX (VELUM_HEADER_BYTES + VELUM_FRAME_BYTES_MAX)
 
@@ -42,6 +43,28 @@ static int recode_module(const velum_header *h, const uint8_t *p, uint8_t *out, 
     return got + (int)part.size;
 }
 
+/* By steps, as a worker writes it. */
+static int recode_slices(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    velum_slices m;
+    velum_slices_writer w;
+    const uint8_t *at;
+    int result = velum_wire_get_slices(p, h->length, &m);
+    if (result < 0) return result;
+    result = velum_wire_slices_begin(&w, out, cap, m.job);
+    at = m.runs;
+    for (uint16_t i = 0; i < m.nruns && result == 0; i++) {
+        velum_slice_run run = velum_wire_next_run(&at);
+        for (uint32_t k = 0; k < run.count && result == 0; k++)
+            result = velum_wire_slices_add(&w, run.first + k, velum__get64(run.values + 8 * k));
+    }
+    at = m.failed;
+    for (uint16_t i = 0; i < m.nfailed && result == 0; i++) {
+        velum_failed failed = velum_wire_next_failed(&at);
+        result = velum_wire_slices_fail(&w, failed.slice, failed.code, failed.text);
+    }
+    return result < 0 ? result : velum_wire_slices_end(&w, h->correlation, m.flags, m.busy_us);
+}
+
 static int recode_plain(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
     if (cap < VELUM_HEADER_BYTES + h->length) return VELUM_E_FULL;
     velum_wire_put_header(out, h->type, h->length, h->correlation);
@@ -61,6 +84,7 @@ static int recode_plain(const velum_header *h, const uint8_t *p, uint8_t *out, s
  */
 static int recode_payload(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
     typedef uint16_t velum_cancel;
+    typedef uint32_t velum_trim;
     switch (h->type) {
         RECODE(HELLO, hello, hello, (out, cap, h->correlation, &m))
         RECODE(BYE, bye, bye, (out, cap, &m))
@@ -71,6 +95,11 @@ static int recode_payload(const velum_header *h, const uint8_t *p, uint8_t *out,
         RECODE(PROGRESS, progress, progress, (out, cap, h->correlation, &m))
         RECODE(CANCEL, cancel, cancel, (out, cap, h->correlation, m))
         RECODE(MODULE_WANT, module_want, module_want, (out, cap, h->correlation, &m))
+        RECODE(SCATTER, scatter, scatter, (out, cap, h->correlation, &m))
+        RECODE(LEASE, lease, lease, (out, cap, h->correlation, &m))
+        RECODE(TRIM, trim, trim, (out, cap, h->correlation, m))
+        RECODE(JOB, job, job, (out, cap, h->correlation, &m))
+        RECODE(JOB_ASK, job_ask, job_ask, (out, cap, h->correlation, &m))
         RECODE(HEALTH, health, health, (out, cap, &m))
         RECODE(QUERY, query, text, (out, cap, h->correlation, m))
     case VELUM_F_PING:
@@ -78,6 +107,8 @@ static int recode_payload(const velum_header *h, const uint8_t *p, uint8_t *out,
         return velum_wire_put_empty(out, cap, h->type, h->correlation);
     case VELUM_F_MODULE:
         return recode_module(h, p, out, cap);
+    case VELUM_F_SLICES:
+        return recode_slices(h, p, out, cap);
     case VELUM_F_SYNC:
     case VELUM_F_SYNC_REPLY:
         return recode_sync(h, p, out, cap);

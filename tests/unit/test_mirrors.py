@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from enum import IntEnum
+from math import prod
+from pathlib import Path
+
 import pytest
 
 from velum import _core
-from velum.policy import types
+from velum.policy import job, slices, tasks, types
+
+CSRC = Path(__file__).parents[2] / "csrc"
+HEADERS = "".join(
+    (CSRC / name).read_text(encoding="utf-8")
+    for name in ("include/velum.h", "include/velum_opt.h", "wire.h")
+)
+
+
+def defined(name: str) -> int:
+    """The number that a header gives a name."""
+    found = re.search(rf"\b{name} +(?:= )?\(?(0x[0-9a-f]+|[\du* ]+)", HEADERS)
+    assert found is not None, name
+    return prod(int(factor, 0) for factor in found[1].replace("u", "").split("*"))
+
+
+def enumerated(name: str, prefix: str) -> dict[str, int]:
+    """The enum of a header: its names without their prefix."""
+    found = re.search(rf"typedef enum \{{([^}}]*)\}} {name};", re.sub(r"/\*.*?\*/", "", HEADERS))
+    assert found is not None, name
+    members: dict[str, int] = {}
+    for member in found[1].split(","):
+        key, _, value = member.strip().partition(" = ")
+        members[key.removeprefix(prefix)] = int(value) if value else max(members.values()) + 1
+    return members
 
 
 @pytest.mark.parametrize("name", ["PROBE", "ACK", "PROBE_REQUEST", "NACK", "GOSSIP", "BEACON"])
@@ -29,3 +58,40 @@ def test_a_datagram_survives_the_wire() -> None:
     heard = types.Datagram(*_core.decode_datagram(_core.encode_datagram(beacon)))
     assert (heard.sender, heard.incarnation, heard.role, heard.flags) == (5, 6, types.NODE, 1)
     assert heard.address == beacon.address
+
+
+@pytest.mark.parametrize(
+    ("mirror", "name", "prefix"),
+    [
+        (job.Reduce, "velum_reduce", "VELUM_REDUCE_"),
+        (job.State, "velum_job_state", "VELUM_JOB_"),
+        (job.Ask, "velum_ask", "VELUM_ASK_"),
+    ],
+)
+def test_codes_of_jobs(mirror: type[IntEnum], name: str, prefix: str) -> None:
+    assert {member.name: member.value for member in mirror} == enumerated(name, prefix)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "name"),
+    [
+        (job.I32, "VELUM_I32"),
+        (job.I64, "VELUM_I64"),
+        (job.F32, "VELUM_F32"),
+        (job.F64, "VELUM_F64"),
+        (job.KEEP_GOING, "VELUM_JOB_KEEP_GOING"),
+        (job.WRAP, "VELUM_JOB_WRAP"),
+        (job.VALUES, "VELUM_JOB_VALUES"),
+        (job.KEEP_GOING | job.WRAP | job.VALUES, "VELUM_JOB_FLAGS"),
+        (job.PRIORITY_MAX, "VELUM_PRIORITY_MAX"),
+        (job.HOLDERS_MAX, "VELUM_HOLDERS_MAX"),
+        (slices.SLICES_MAX, "VELUM_SLICES_MAX"),
+    ],
+)
+def test_numbers_of_jobs(mirror: int, name: str) -> None:
+    assert mirror == defined(name)
+
+
+@pytest.mark.parametrize("code", tasks.Code)
+def test_error_codes(code: tasks.Code) -> None:
+    assert re.search(rf"X\({code.name}, {code.value}, ", HEADERS) is not None

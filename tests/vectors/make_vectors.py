@@ -11,118 +11,60 @@ must decode every vector, encode it to the same bytes, and refuse every invalid 
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import protocol as p
 from protocol import build, raw
+from typical import (
+    EDGES,
+    EMPTY_HEALTH,
+    EMPTY_RECORD,
+    FULL_HEALTH,
+    FULL_RECORD,
+    HASH,
+    JOB,
+    LONG_NAME,
+    LONG_TEXT,
+    LOOPBACK,
+    MANY,
+    MODULE,
+    STARTED,
+    TICKET,
+    U8,
+    U16,
+    U32,
+    U64,
+    WIDE_NAME,
+    beacon,
+    call,
+    failure,
+    health,
+    hello,
+    i32,
+    i64,
+    job,
+    lease,
+    longer,
+    patch,
+    record,
+    result,
+    run,
+    scatter,
+    shorter,
+    slices,
+    sync,
+    task,
+    u32,
+    u64,
+    value,
+)
 
 FOLDER = Path(__file__).parent
 
-U8, U16, U32, U64 = 0xFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
-LOOPBACK = 0x7F000001
-STARTED = 1_760_000_000_000
-MODULE = b"\0asm\x01\0\0\0"
-HASH = hashlib.blake2b(MODULE, digest_size=32).digest()
-LONG_NAME = "f" * p.NAME_BYTES_MAX
-WIDE_NAME = "наименование→\U0001f680"
-LONG_TEXT = "é" * (p.TEXT_BYTES_MAX // 2)
-
 Vector = tuple[str, bytes]
 Invalid = tuple[str, str, bytes]
-
-
-def value(type_code: int, bits: int) -> dict[str, int]:
-    """One value of a list."""
-    return {"type": type_code, "bits": bits}
-
-
-def i64(number: int) -> dict[str, int]:
-    """An i64 from a signed number."""
-    return value(p.I64, number & U64)
-
-
-EDGES = [
-    value(p.I32, 0),
-    value(p.I32, 0x7FFFFFFF),
-    value(p.I32, 0x80000000),
-    i64(2**63 - 1),
-    i64(-(2**63)),
-    value(p.F32, 0x7FC00000),
-    value(p.F32, 0x80000000),
-    value(p.F64, 0x7FF8000000000000),
-    value(p.F64, 0xFFF0000000000000),
-    value(p.F64, 1),
-]
-MANY = [i64(-index) for index in range(p.ARGS_MAX)]
-
-
-def health(**changes: int) -> dict[str, int]:
-    """A typical health."""
-    typical = {"cpu": 12, "slots": 2, "cores": 4, "flags": 0, "queue": 0, "running": 0}
-    return {**typical, "free_mib": 3800, "speed": 250_000, **changes}
-
-
-FULL_HEALTH = health(
-    cpu=100, slots=U8, cores=U8, flags=1, queue=U16, running=U16, free_mib=U32, speed=U32
-)
-EMPTY_HEALTH = health(cpu=0, slots=0, cores=1, free_mib=0, speed=0)
-
-
-def record(**changes: int) -> dict[str, int]:
-    """A typical record of a member."""
-    typical = {"id": 2, "state": p.SUSPECT, "role": p.NODE, "incarnation": STARTED + 123}
-    return {**typical, "ip": 0xC0A80102, "port": 8002, "from_": 4, **changes}
-
-
-FULL_RECORD = record(
-    id=U16, state=p.LEFT, role=p.LEAF, incarnation=U64, ip=U32, port=U16, from_=U16
-)
-EMPTY_RECORD = record(id=1, state=p.ALIVE, incarnation=0, ip=0, port=0, from_=0)
-
-
-def hello(**changes: Any) -> bytes:
-    """A typical HELLO of a node."""
-    fields: dict[str, Any] = {"role": p.NODE, "slots": 2, "id": 3, "features": 0}
-    fields |= {"incarnation": STARTED, "ip": LOOPBACK, "port": 8003}
-    return build("HELLO", **(fields | {"version": "velum 0.1.0", "key": b""} | changes))
-
-
-def call(correlation: int = 7, **changes: Any) -> bytes:
-    """A typical CALL."""
-    fields: dict[str, Any] = {
-        "flags": 1,
-        "timeout_ms": 0,
-        "name": "add",
-        "args": [i64(10), i64(20)],
-    }
-    return build("CALL", correlation, **(fields | changes))
-
-
-def task(correlation: int = 8, **changes: Any) -> bytes:
-    """A typical TASK."""
-    fields: dict[str, Any] = {"flags": 1, "timeout_ms": 5000, "fuel": 0, "pages": 0, "hash": HASH}
-    return build("TASK", correlation, **(fields | {"name": "sum", "args": [i64(10)]} | changes))
-
-
-def result(correlation: int = 7, **changes: Any) -> bytes:
-    """A typical RESULT."""
-    fields: dict[str, Any] = {"node": 2, "run_us": 1, "health": health(), "values_": [i64(30)]}
-    return build("RESULT", correlation, **(fields | changes))
-
-
-def sync(name: str, *members: tuple[dict[str, int], dict[str, int]]) -> bytes:
-    """A SYNC or SYNC_REPLY of these records and healths."""
-    return build(name, 21, members=[{"record": m, "health": h} for m, h in members])
-
-
-def beacon(**changes: int) -> bytes:
-    """A typical BEACON."""
-    fields = {"sender": 3, "role": p.NODE, "flags": 0, "ip": LOOPBACK, "port": 8003}
-    return build("BEACON", **(fields | {"incarnation": STARTED} | changes))
-
 
 # ---- valid ----
 
@@ -168,6 +110,52 @@ def work_vectors() -> Iterator[Vector]:
     yield "progress_unknown", build("PROGRESS", 8, done=U64, total=0)
     yield "cancel", build("CANCEL", 8, code=p.CANCELLED)
     yield "cancel_deadline", build("CANCEL", U64, code=p.DEADLINE)
+
+
+def job_vectors() -> Iterator[Vector]:
+    """Scatters."""
+    ends = [i64(-(2**63)), i64(2**63 - 1)]
+    full = {"flags": 7, "reduce": p.COLLECT, "priority": 100, "slices": p.SLICES_MAX}
+    full |= {"timeout_ms": U32, "limit_ms": U32, "fuel": U64, "pages": U32, "created_ms": U64}
+    names = {"name": LONG_NAME, "label": LONG_NAME, "args": ends + MANY[2:]}
+    yield "scatter", scatter()
+    yield "scatter_full", scatter(U64, job=p.JOB_ID_MAX, missing=U64, **full, **names)
+    yield "scatter_empty", scatter(0, slices=0, args=[i64(7), i64(7)], name="", label="")
+    low = {"result": p.I32, "missing": U32, "reduce": p.FIRST}
+    yield "scatter_i32", scatter(**low, slices=1, args=[i32(-1), i32(0), *EDGES])
+    yield "scatter_floats", scatter(result=p.F64, reduce=p.MIN, missing=U64, label=WIDE_NAME)
+    yield "lease", lease()
+    changed = {"flags": 3, "timeout_ms": U32, "fuel": U64, "pages": U32, "name": LONG_NAME}
+    last = {"slices": p.SLICES_MAX, "first": p.SLICES_MAX - 1, "count": 1, "priority": 100}
+    yield "lease_full", lease(U64, {**changed, "args": ends + MANY[2:]}, job=p.JOB_ID_MAX, **last)
+    yield "lease_whole", lease(0, {"name": ""}, job=1, first=0, count=4096, priority=1)
+    yield "example_slices", slices()
+    yield "slices_last", slices(flags=1, busy_us=0, runs=[], failed=[])
+    edge = p.SLICES_MAX - 1
+    runs = [run(0, 0, U64), run(3, 1), run(edge - 1, 2, 3)]
+    failed = [failure(0, 83), failure(1, U16, "é" * 127), failure(edge, 1, "x" * 255)]
+    yield "slices_full", slices(U64, job=p.JOB_ID_MAX, busy_us=U32, runs=runs, failed=failed)
+    yield "trim", build("TRIM", TICKET, end=300)
+    yield "trim_nothing", build("TRIM", U64, end=0)
+    yield "trim_all", build("TRIM", 0, end=p.SLICES_MAX)
+    yield "job", job()
+    counted = {"done": 4096, "answer": [i64(41_538)], "holders": [], "shares": []}
+    yield "job_done", job(3, state=p.DONE, **counted)
+    text = "slice 258: trap: integer divide by zero"
+    yield "job_failed", job(3, state=p.ENDED_FAILED, failed=1, code=62, text=text)
+    yield "job_cancelled", job(3, state=p.ENDED_CANCELLED, code=p.CANCELLED)
+    most = {"slices": p.SLICES_MAX, "done": 0, "failed": p.SLICES_MAX, "checksum": U32}
+    most |= {"attempt": U16, "epoch": U32, "coordinator": U16, "sequence": U32, "elapsed_ms": U64}
+    share = {"node": U16, "leases": U16, "done": U32, "busy_ms": U32}
+    ends_full = {"state": p.DONE, "text": LONG_TEXT, "answer": [value(p.F32, 0x7FC00000)]}
+    listed = {"holders": [U16 - n for n in range(p.HOLDERS_MAX)], "shares": [share] * 40}
+    yield (
+        "job_full",
+        job(U64, job=p.JOB_ID_MAX, retries=U32, duplicates=U32, **most, **ends_full, **listed),
+    )
+    for name, ask in (("watch", 1), ("cancel", 2), ("resume", 3), ("hold", 4)):
+        yield f"job_ask_{name}", build("JOB_ASK", 3, job=JOB, ask=ask, flags=0)
+    yield "job_ask_values", build("JOB_ASK", U64, job=p.JOB_ID_MAX, ask=p.WATCH, flags=p.VALUES)
 
 
 def module_vectors() -> Iterator[Vector]:
@@ -235,6 +223,7 @@ def datagram_vectors() -> Iterator[Vector]:
 GROUPS = {
     "link": link_vectors,
     "work": work_vectors,
+    "jobs": job_vectors,
     "modules": module_vectors,
     "members": member_vectors,
     "query": query_vectors,
@@ -242,22 +231,6 @@ GROUPS = {
 }
 
 # ---- invalid ----
-
-
-def patch(frame: bytes, offset: int, data: bytes) -> bytes:
-    """A frame with other bytes at an offset of its payload."""
-    at = p.HEADER_BYTES + offset
-    return frame[:at] + data + frame[at + len(data) :]
-
-
-def longer(frame: bytes, tail: bytes = b"\0") -> bytes:
-    """A frame with bytes after its payload's end, counted in its length."""
-    return raw(frame[3], frame[p.HEADER_BYTES :] + tail)
-
-
-def shorter(frame: bytes) -> bytes:
-    """A frame without its payload's last byte, not counted in its length either."""
-    return raw(frame[3], frame[p.HEADER_BYTES : -1])
 
 
 def invalid_headers() -> Iterator[Invalid]:
@@ -268,7 +241,7 @@ def invalid_headers() -> Iterator[Invalid]:
     yield "magic_second", "MAGIC", b"VX"
     yield "version_0", "WIRE_VERSION", b"VL\0"
     yield "version_2", "WIRE_VERSION", b"VL\x02" + ping[3:]
-    for code in (0x00, 0x05, 0x0F, 0x18, 0x23, 0x2A, 0x36, 0x40, 0xFF):
+    for code in (0x00, 0x05, 0x0F, 0x1E, 0x23, 0x2A, 0x36, 0x40, 0xFF):
         yield f"type_{code:02x}", "FRAME_TYPE", raw(code, b"")
     for name, (code, limit, _) in p.FRAMES.items():
         head = b"VL\x01" + bytes([code])
@@ -347,6 +320,132 @@ def invalid_work() -> Iterator[Invalid]:
         yield name, "PAYLOAD", frame
 
 
+def invalid_jobs() -> Iterator[Invalid]:
+    """Broken specs and leases."""
+    spec, grant = scatter(), lease()
+    i32_spec = scatter(result=p.I32, args=[i32(0), i32(500_000)])
+    empty = scatter(slices=0, args=[i64(7), i64(7)])
+    trim = build("TRIM", TICKET, end=300)
+    cases = {
+        "scatter_job_0": patch(spec, 0, u64(0)),
+        "scatter_job_2_63": patch(spec, 0, u64(2**63)),
+        "scatter_reserved_flag": patch(spec, 8, b"\x08"),
+        "scatter_reduce_0": patch(spec, 9, b"\0"),
+        "scatter_reduce_11": patch(spec, 9, b"\x0b"),
+        "scatter_xor_of_floats": patch(scatter(reduce=p.XOR), 11, b"\x7c"),
+        "scatter_min_of_nothing": patch(empty, 9, b"\x03"),
+        "scatter_max_of_nothing": patch(empty, 9, b"\x04"),
+        "scatter_priority_0": patch(spec, 10, b"\0"),
+        "scatter_priority_101": patch(spec, 10, b"\x65"),
+        "scatter_result_0": patch(spec, 11, b"\0"),
+        "scatter_no_slices": patch(spec, 12, u32(0)),
+        "scatter_slices_past_limit": patch(spec, 12, u32(p.SLICES_MAX + 1)),
+        "scatter_more_slices_than_numbers": patch(spec, 12, u32(500_001)),
+        "scatter_slices_of_nothing": patch(empty, 12, u32(1)),
+        "scatter_missing_is_too_wide": patch(i32_spec, 36, u64(1 << 32)),
+        "scatter_name_not_utf8": patch(spec, 85, b"\xff"),
+        "scatter_label_not_utf8": patch(spec, 98, b"\xff"),
+        "scatter_label_past_end": patch(spec, 97, b"\xff"),
+        "scatter_one_argument": raw(0x18, spec[16:125] + b"\x01" + spec[126:135]),
+        "scatter_start_of_floats": patch(patch(spec, 110, b"\x7c"), 119, b"\x7c"),
+        "scatter_two_types": patch(spec, 110, b"\x7c"),
+        "scatter_end_before_start": patch(spec, 120, u64(U64)),
+        "scatter_i32_end_before_start": patch(i32_spec, 116, u32(1 << 31)),
+        "scatter_longer": longer(spec),
+        "scatter_shorter": shorter(spec),
+        "scatter_only_fixed": raw(0x18, spec[16:100]),
+        "scatter_empty_payload": raw(0x18, b""),
+        "lease_not_placed": patch(grant, 0, b"\0"),
+        "lease_only_careful": patch(grant, 0, b"\x02"),
+        "lease_reserved_flag": patch(grant, 0, b"\x05"),
+        "lease_name_not_utf8": patch(grant, 50, b"\xff"),
+        "lease_end_before_start": patch(grant, 73, u64(U64)),
+        "lease_job_0": patch(grant, 81, u64(0)),
+        "lease_no_slices": patch(grant, 89, u32(0)),
+        "lease_more_slices_than_numbers": patch(grant, 89, u32(500_001)),
+        "lease_first_past_end": patch(grant, 93, u32(4096)),
+        "lease_count_0": patch(grant, 97, u32(0)),
+        "lease_count_past_end": patch(grant, 97, u32(4096 - 256 + 1)),
+        "lease_count_wraps": patch(grant, 97, u32(U32)),
+        "lease_priority_0": patch(grant, 101, b"\0"),
+        "lease_priority_101": patch(grant, 101, b"\x65"),
+        "lease_longer": longer(grant),
+        "lease_shorter": shorter(grant),
+        "lease_only_task": raw(0x19, grant[16:97]),
+        "task_careful": patch(task(), 0, b"\x03"),
+        "trim_past_limit": patch(trim, 0, u32(p.SLICES_MAX + 1)),
+        "trim_shorter": shorter(trim),
+    }
+    for name, frame in cases.items():
+        yield name, "PAYLOAD", frame
+
+
+def invalid_reports() -> Iterator[Invalid]:
+    """Broken slices, records and questions about jobs."""
+    report, two = slices(), slices(runs=[], failed=[failure(4, 1), failure(9, 1, "é")])
+    record, done = job(), job(state=p.DONE, done=4096, answer=[i64(41_538)])
+    ask = build("JOB_ASK", 3, job=JOB, ask=p.WATCH, flags=0)
+    long_job = job(text="x" * p.TEXT_BYTES_MAX)
+    cases = {
+        "slices_job_0": patch(report, 0, u64(0)),
+        "slices_job_2_63": patch(report, 0, u64(2**63)),
+        "slices_reserved_flag": patch(report, 8, b"\x02"),
+        "slices_run_missing": patch(report, 13, b"\x03"),
+        "slices_run_unread": patch(report, 13, b"\x01"),
+        "slices_run_empty": patch(slices(runs=[run(1, 0)], failed=[]), 19, u32(0)),
+        "slices_run_past_payload": patch(report, 19, u32(60_000)),
+        "slices_run_past_limit": patch(report, 39, u32(p.SLICES_MAX)),
+        "slices_run_reaches_past_limit": patch(report, 15, u32(p.SLICES_MAX - 1)),
+        "slices_runs_overlap": patch(report, 39, u32(257)),
+        "slices_runs_touch": patch(report, 39, u32(258)),
+        "slices_runs_descend": patch(report, 39, u32(0)),
+        "slices_failure_missing": patch(report, 55, b"\x02"),
+        "slices_failure_unread": patch(report, 55, b"\0"),
+        "slices_failure_past_limit": patch(report, 57, u32(p.SLICES_MAX)),
+        "slices_failure_code_0": patch(report, 61, b"\0\0"),
+        "slices_failure_twice": patch(two, 17, u32(9)),
+        "slices_failures_descend": patch(two, 17, u32(10)),
+        "slices_failure_not_utf8": patch(two, 31, b"\xff"),
+        "slices_failure_text_past_end": patch(two, 30, b"\x03"),
+        "slices_longer": longer(report),
+        "slices_shorter": shorter(report),
+        "slices_no_failures": raw(0x1A, report[16:71]),
+        "slices_only_fixed": raw(0x1A, report[16:29] + b"\0\0"),
+        "slices_empty": raw(0x1A, b""),
+        "job_job_0": patch(record, 0, u64(0)),
+        "job_state_0": patch(record, 10, b"\0"),
+        "job_state_5": patch(record, 10, b"\x05"),
+        "job_failed_without_code": patch(record, 10, b"\x03"),
+        "job_cancelled_without_code": patch(record, 10, b"\x02"),
+        "job_running_with_code": patch(record, 53, b"\x3e"),
+        "job_running_with_answer": patch(done, 10, b"\x01"),
+        "job_coordinator_0": patch(record, 15, b"\0\0"),
+        "job_slices_past_limit": patch(record, 21, u32(p.SLICES_MAX + 1)),
+        "job_done_past_slices": patch(record, 25, u32(4097)),
+        "job_failed_past_slices": patch(record, 29, u32(3073)),
+        "job_failed_wraps": patch(record, 29, u32(U32)),
+        "job_text_1025": patch(longer(long_job, b"x"), 55, b"\x01\x04"),
+        "job_text_not_utf8": patch(job(text="x"), 57, b"\xff"),
+        "job_two_answers": patch(done, 57, b"\x02"),
+        "job_answer_type_0": patch(done, 58, b"\0"),
+        "job_17_holders": patch(longer(job(holders=[1] * 16), b"\1\0"), 58, b"\x11"),
+        "job_holder_0": patch(record, 59, b"\0\0"),
+        "job_share_missing": patch(record, 63, b"\x03"),
+        "job_share_of_node_0": patch(record, 65, b"\0\0"),
+        "job_longer": longer(record),
+        "job_shorter": shorter(record),
+        "job_empty": raw(0x1C, b""),
+        "job_ask_job_0": patch(ask, 0, u64(0)),
+        "job_ask_job_2_63": patch(ask, 0, u64(2**63)),
+        "job_ask_0": patch(ask, 8, b"\0"),
+        "job_ask_5": patch(ask, 8, b"\x05"),
+        "job_ask_reserved_flag": patch(ask, 9, b"\x01"),
+        "job_ask_shorter": shorter(ask),
+    }
+    for name, frame in cases.items():
+        yield name, "PAYLOAD", frame
+
+
 def invalid_rest() -> Iterator[Invalid]:
     """Broken modules, members and queries."""
     want = build("MODULE_WANT", 9, hash=HASH, offset=0)
@@ -419,9 +518,20 @@ def invalid_datagrams() -> Iterator[Invalid]:
         yield name, "PAYLOAD", frame
 
 
+INVALID = (
+    invalid_headers,
+    invalid_link,
+    invalid_work,
+    invalid_jobs,
+    invalid_reports,
+    invalid_rest,
+    invalid_datagrams,
+)
+
+
 def invalid_vectors() -> Iterator[Invalid]:
     """All of them, with the error a receiver finds."""
-    for make in (invalid_headers, invalid_link, invalid_work, invalid_rest, invalid_datagrams):
+    for make in INVALID:
         yield from make()
 
 

@@ -25,11 +25,20 @@ TEXT_BYTES_MAX = 1_024
 MODULE_BYTES_MAX = 67_108_864
 MODULE_PART_BYTES = 262_144
 UPDATES_MAX = 40
+SLICES_MAX = 1_048_576
+PRIORITY_MAX = 100
+HOLDERS_MAX = 16
+JOB_ID_MAX = 2**63 - 1
 
 NODE, LEAF, WORKER, CLIENT = 1, 2, 3, 4
 ALIVE, SUSPECT, DEAD, LEFT = 1, 2, 3, 4
 I32, I64, F32, F64 = 0x7F, 0x7E, 0x7D, 0x7C
 CANCELLED, DEADLINE = 80, 81
+PLACED, CAREFUL = 1, 2
+SUM, PRODUCT, MIN, MAX, AND, OR, XOR, FIRST, ALL, COLLECT = range(1, 11)
+RUNNING, ENDED_CANCELLED, ENDED_FAILED, DONE = 1, 2, 3, 4
+WATCH, ASK_CANCEL, RESUME, HOLD = 1, 2, 3, 4
+VALUES = 4
 
 
 class ProtocolError(Exception):
@@ -127,9 +136,80 @@ def _beacon_fits(ctx: Any) -> bool:
     return bool((ctx.role == CLIENT) == (ctx.sender == 0))
 
 
+def _signed(value: Any) -> int:
+    width = 32 if value.type == I32 else 64
+    return int(value.bits) - (1 << width) * (int(value.bits) >> (width - 1))
+
+
+def _range_fits(args: Any, slices: int) -> bool:
+    """Start and end come first; the range has as many numbers as slices or more."""
+    if len(args) < 2 or args[0].type != args[1].type or args[0].type not in (I32, I64):
+        return False
+    length = _signed(args[1]) - _signed(args[0])
+    return 0 <= slices <= length and (slices > 0) == (length > 0)
+
+
+def _scatter_fits(ctx: Any) -> bool:
+    if ctx.result in (I32, F32) and ctx.missing >> 32:
+        return False
+    if ctx.reduce in (AND, OR, XOR) and ctx.result not in (I32, I64):
+        return False
+    if ctx.reduce in (MIN, MAX) and ctx.slices == 0:
+        return False
+    return _range_fits(ctx.args, ctx.slices)
+
+
+def _lease_fits(ctx: Any) -> bool:
+    inside = ctx.count >= 1 and ctx.first + ctx.count <= ctx.slices
+    return bool(inside and _range_fits(ctx.task.args, ctx.slices))
+
+
+def _slices_fit(ctx: Any) -> bool:
+    """Runs ascend with gaps between them, failures ascend; both lie below the limit."""
+    ends = [run.first + len(run.values_) for run in ctx.runs]
+    runs = all(end < run.first for end, run in zip(ends, ctx.runs[1:], strict=False))
+    failed = [failure.slice for failure in ctx.failed]
+    return bool(
+        runs
+        and all(end <= SLICES_MAX for end in ends)
+        and all(low < high for low, high in zip(failed, failed[1:], strict=False))
+    )
+
+
+def _job_fits(ctx: Any) -> bool:
+    broken = ctx.state in (ENDED_CANCELLED, ENDED_FAILED)
+    return bool(
+        ctx.done + ctx.failed <= ctx.slices
+        and broken == (ctx.code != 0)
+        and (ctx.state == DONE or len(ctx.answer) == 0)
+    )
+
+
+_JOB_ID = _where(_U64, lambda job: 1 <= job <= JOB_ID_MAX)
+_PRIORITY = _where(_U8, lambda priority: 1 <= priority <= PRIORITY_MAX)
+_SLICES = _at_most(_U32, SLICES_MAX)
+_SLICE = _where(_U32, lambda slice: slice < SLICES_MAX)
+_CODE = _where(_U16, lambda code: code != 0)
+_RUN = c.Struct("first" / _SLICE, "values_" / _list(_where(_SLICES, lambda n: n >= 1), _U64))
+_FAILURE = c.Struct("slice" / _SLICE, "code" / _CODE, "text" / _text(_U8, 255))
+_SHARE = c.Struct("node" / _ID, "leases" / _U16, "done" / _U32, "busy_ms" / _U32)
+
 _OFFSET = _where(_U32, lambda n: n < MODULE_BYTES_MAX and n % MODULE_PART_BYTES == 0)
 _NAME = _text(_U8, NAME_BYTES_MAX)
 _TEXT = _text(_U16, TEXT_BYTES_MAX)
+
+
+def _task(flags: Any) -> Any:
+    return c.Struct(
+        "flags" / flags,
+        "timeout_ms" / _U32,
+        "fuel" / _U64,
+        "pages" / _U32,
+        "hash" / _HASH,
+        "name" / _NAME,
+        "args" / _VALUES,
+    )
+
 
 # name -> (type, largest payload, layout); the document's table of types.
 FRAMES: dict[str, tuple[int, int, Any]] = {
@@ -157,19 +237,7 @@ FRAMES: dict[str, tuple[int, int, Any]] = {
         1024,
         c.Struct("flags" / _FLAG, "timeout_ms" / _U32, "name" / _NAME, "args" / _VALUES),
     ),
-    "TASK": (
-        0x11,
-        1024,
-        c.Struct(
-            "flags" / _FLAG,
-            "timeout_ms" / _U32,
-            "fuel" / _U64,
-            "pages" / _U32,
-            "hash" / _HASH,
-            "name" / _NAME,
-            "args" / _VALUES,
-        ),
-    ),
+    "TASK": (0x11, 1024, _task(_FLAG)),
     "RESULT": (
         0x12,
         1024,
@@ -179,7 +247,7 @@ FRAMES: dict[str, tuple[int, int, Any]] = {
         0x13,
         1040,
         c.Struct(
-            "code" / _where(_U16, lambda code: code != 0),
+            "code" / _CODE,
             "node" / _U16,
             "deaths" / _U8,
             "text" / _TEXT,
@@ -197,6 +265,89 @@ FRAMES: dict[str, tuple[int, int, Any]] = {
             "offset" / _OFFSET,
             "bytes" / c.GreedyBytes,
             c.Check(_part_fits),
+        ),
+    ),
+    "SCATTER": (
+        0x18,
+        1024,
+        c.Struct(
+            "job" / _JOB_ID,
+            "flags" / _at_most(_U8, 7),
+            "reduce" / _where(_U8, lambda reduce: SUM <= reduce <= COLLECT),
+            "priority" / _PRIORITY,
+            "result" / c.OneOf(_U8, [I32, I64, F32, F64]),
+            "slices" / _SLICES,
+            "timeout_ms" / _U32,
+            "limit_ms" / _U32,
+            "fuel" / _U64,
+            "pages" / _U32,
+            "missing" / _U64,
+            "created_ms" / _U64,
+            "hash" / _HASH,
+            "name" / _NAME,
+            "label" / _NAME,
+            "args" / _VALUES,
+            c.Check(_scatter_fits),
+        ),
+    ),
+    "LEASE": (
+        0x19,
+        1056,
+        c.Struct(
+            "task" / _task(c.OneOf(_U8, [PLACED, PLACED | CAREFUL])),
+            "job" / _JOB_ID,
+            "slices" / _SLICES,
+            "first" / _U32,
+            "count" / _U32,
+            "priority" / _PRIORITY,
+            c.Check(_lease_fits),
+        ),
+    ),
+    "SLICES": (
+        0x1A,
+        FRAME_BYTES_MAX,
+        c.Struct(
+            "job" / _JOB_ID,
+            "flags" / _FLAG,
+            "busy_us" / _U32,
+            "runs" / _list(_U16, _RUN),
+            "failed" / _list(_U16, _FAILURE),
+            c.Check(_slices_fit),
+        ),
+    ),
+    "TRIM": (0x1B, 4, c.Struct("end" / _SLICES)),
+    "JOB": (
+        0x1C,
+        FRAME_BYTES_MAX,
+        c.Struct(
+            "job" / _JOB_ID,
+            "attempt" / _U16,
+            "state" / c.OneOf(_U8, [RUNNING, ENDED_CANCELLED, ENDED_FAILED, DONE]),
+            "epoch" / _U32,
+            "coordinator" / _ID,
+            "sequence" / _U32,
+            "slices" / _SLICES,
+            "done" / _U32,
+            "failed" / _U32,
+            "checksum" / _U32,
+            "elapsed_ms" / _U64,
+            "retries" / _U32,
+            "duplicates" / _U32,
+            "code" / _U16,
+            "text" / _TEXT,
+            "answer" / _list(_at_most(_U8, 1), VALUE),
+            "holders" / _list(_at_most(_U8, HOLDERS_MAX), _ID),
+            "shares" / _list(_U16, _SHARE),
+            c.Check(_job_fits),
+        ),
+    ),
+    "JOB_ASK": (
+        0x1D,
+        10,
+        c.Struct(
+            "job" / _JOB_ID,
+            "ask" / c.OneOf(_U8, [WATCH, ASK_CANCEL, RESUME, HOLD]),
+            "flags" / c.OneOf(_U8, [0, VALUES]),
         ),
     ),
     "SYNC": (0x20, FRAME_BYTES_MAX, _SYNC),

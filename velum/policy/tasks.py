@@ -33,7 +33,9 @@ class Code(IntEnum):
     names and numbers. Every other code is the task's own failure and only passes through."""
 
     NOMEM = 1
+    ARGUMENT = 3
     LEAVING = 31
+    OVERFLOW = 44
     CANCELLED = 80
     DEADLINE = 81
     WORKER_DIED = 82
@@ -41,6 +43,7 @@ class Code(IntEnum):
     LOST = 84
     BUSY = 85
     NO_WORKER = 86
+    JOB_UNKNOWN = 88
 
 
 # Where a task is, when it is not at a node (node ids start at 1).
