@@ -182,6 +182,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.now = 0
         self.here: set[pools.Key] = set()
         self.gone: set[int] = set()  # origins lost while tasks of theirs were here
+        self.withdrawn: pools.Key | None = None  # just now
         self.given: dict[int, pools.Key] = {}
         self.alive: set[int] = set()
         self.killed: set[int] = set()  # and not dead yet
@@ -206,21 +207,37 @@ class PoolMachine(RuleBasedStateMachine):
                 assert self.drained == 1 and not self.here
             else:
                 self.here.remove(effect.key)
-                lost = effect.key[0] in self.gone
+                lost = effect.key[0] in self.gone or effect.key == self.withdrawn
                 assert isinstance(effect, pools.Drop) == lost, "a lost origin gets no answer"
 
-    @rule(origin=st.integers(1, 3), count=st.integers(1, 6), timeout_ms=st.sampled_from([0, 80]))
-    def arrive(self, origin: int, count: int, timeout_ms: int) -> None:
+    @rule(
+        origin=st.integers(1, 3),
+        count=st.integers(1, 6),
+        timeout_ms=st.sampled_from([0, 80]),
+        group=st.none() | st.integers(1, 4),
+        weight=st.sampled_from([1, 10, 100]),
+    )
+    def arrive(
+        self, origin: int, count: int, timeout_ms: int, group: int | None, weight: int
+    ) -> None:
         if origin in self.gone and any(key[0] == origin for key in self.here):
             return  # the number stands for another link once the old one's tasks are gone
         self.gone.discard(origin)
         for ticket in range(count):
             self.here.add((origin, ticket))
-            self.do(pools.TaskArrived((origin, ticket), timeout_ms))
+            self.do(pools.TaskArrived((origin, ticket), timeout_ms, group, weight))
 
     @rule(origin=st.integers(1, 3), ticket=st.integers(0, 6))
     def cancel(self, origin: int, ticket: int) -> None:
         self.do(pools.CancelArrived((origin, ticket)))
+
+    @rule(origin=st.integers(1, 3), ticket=st.integers(0, 6))
+    def withdraw(self, origin: int, ticket: int) -> None:
+        self.withdrawn = (origin, ticket)
+        runs = self.withdrawn in self.given.values()
+        self.do(pools.TaskWithdrawn(self.withdrawn))
+        assert runs or self.withdrawn not in self.here
+        self.withdrawn = None
 
     @rule(origin=st.integers(1, 3))
     def origin_lost(self, origin: int) -> None:

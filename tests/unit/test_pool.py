@@ -26,6 +26,7 @@ from velum.policy.pool import (
     Reply,
     Spawn,
     TaskArrived,
+    TaskWithdrawn,
     TimePassed,
     WorkerAnswered,
     WorkerDied,
@@ -100,6 +101,23 @@ def test_origins_take_turns() -> None:
     assert order == [(A, 1), (B, 1), (C, 1), (A, 2), (B, 2), (A, 3), (A, 4)]
 
 
+def test_groups_share_by_time_and_weight_across_origins() -> None:
+    """Leases of two jobs: the heavier job gets more time, whoever sent its leases."""
+    rig = Rig(1)
+    ends = {7: 0, 8: 0}
+    for ticket in range(100):
+        rig.do(TaskArrived((A, ticket), group=7, weight=3))
+        rig.do(TaskArrived((B if ticket % 2 else A, 1000 + ticket), group=8, weight=1))
+    key = (A, 0)
+    for _ in range(80):
+        rig.now += 100
+        forward, give = rig.do(WorkerAnswered(0, key))
+        assert forward == Forward(key) and isinstance(give, Give)
+        ends[8 if key[1] >= 1000 else 7] += 1
+        key = give.key
+    assert ends == {7: 60, 8: 20}
+
+
 def test_a_key_that_is_here_is_not_taken_twice() -> None:
     rig = Rig(1)
     rig.arrive((A, 1), (A, 2))
@@ -133,7 +151,10 @@ def test_the_queue_is_bounded_and_leaves_room_for_newcomers(
     ]
     (reply,) = rig.arrive(*((B, n) for n in range(1, 4)))
     assert isinstance(reply, Reply) and reply.key == (B, 3)
-    assert "6 tasks wait" in reply.text and "2 of them" in reply.text
+    assert "6 tasks wait" in reply.text and "2 of them over this link" in reply.text
+    rig.do(TaskArrived((C, 1), group=5))
+    (reply,) = rig.do(TaskArrived((B, 9), group=5))
+    assert isinstance(reply, Reply) and "1 of them for the same job" in reply.text
 
 
 def test_no_workers_at_all() -> None:
@@ -236,6 +257,20 @@ def test_timeouts_of_running_and_waiting_tasks() -> None:
     assert replies(rig.pass_time(30)) == [((A, 2), Code.DEADLINE, 0)]
     assert rig.pass_time(20) == [CancelOn(0, (A, 1), Code.DEADLINE)]
     assert rig.do(WorkerAnswered(0, (A, 1))) == [Forward((A, 1)), Give(0, (A, 3), 450)]
+
+
+# ---- a task is withdrawn ----
+
+
+def test_a_withdrawn_task_ends_without_a_reply_if_it_waits() -> None:
+    rig = Rig(1)
+    rig.arrive((A, 1), timeout_ms=50)
+    rig.arrive((A, 2), timeout_ms=50)
+    assert rig.do(TaskWithdrawn((A, 1))) == [], "it runs"
+    assert rig.do(TaskWithdrawn((A, 2))) == [Drop((A, 2))]
+    assert rig.do(TaskWithdrawn((A, 2))) == rig.do(TaskWithdrawn((C, 9))) == []
+    assert rig.do(WorkerAnswered(0, (A, 1))) == [Forward((A, 1))]
+    assert rig.pool.next_deadline() is None
 
 
 # ---- an origin goes ----

@@ -6,6 +6,7 @@ ranges. Refuses to know: bytes, links, who does what when. docs/scatter.md expla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -156,6 +157,12 @@ def signed(kind: int, bits: int) -> int:
 def job_name(job: int) -> str:
     """A job's id as people write it: 16 hexadecimal digits."""
     return f"{job:016x}"
+
+
+def record_of(fields: Sequence[Any]) -> Record:
+    """A record from its plain fields, as the binding gives them."""
+    record = Record._make(fields)
+    return record._replace(shares=tuple(map(Share._make, record.shares)))
 
 
 def as_plain(record: Record, spec: Spec | None) -> dict[str, Any]:

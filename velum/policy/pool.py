@@ -4,10 +4,12 @@ Owns: the queue of tasks that schedulers, our own included, have placed here; wh
 doing; when a worker is started, stopped by force, started again. Refuses to know: processes,
 sockets, payloads, modules, results; a worker's answer is passed on unread.
 
-A worker has one task at a time. Tasks wait by origin, the link they came over, and origins take
-turns, so that one that sends a thousand delays another's single task by one task only. The queue is
-bounded, and an origin may hold no more of it than is still free (dynamic queue length thresholds:
-Choudhury and Hahne, IEEE/ACM ToN 1998): alone it gets half, and a newcomer always finds room.
+A worker has one task at a time. Tasks wait by group: the origin, the link they came over, unless
+another is named. Groups share the workers' time fairly (`shares.py`), and those that have had the
+same take turns, so that one that sends a thousand delays another's single task by one task only.
+The queue is bounded, and a group may hold no more of it than is still free (dynamic queue length
+thresholds: Choudhury and Hahne, IEEE/ACM ToN 1998): alone it gets half, and a newcomer always finds
+room. A task may also be a scatter's lease: nothing here depends on it.
 
 A worker slot's way:
 
@@ -32,20 +34,20 @@ A kill of ours never counts as the task's fault. What the table does not name is
 from a peer, from a worker that was killed meanwhile, or from a guest that broke out of its engine.
 
 A task is known by its key: origin and ticket. Every key that arrives ends with exactly one Forward,
-Reply, or, if its origin was lost, Drop; one that arrives while it is still here is ignored. A task
-is refused when the queue is full (BUSY), no worker can be started (NO_WORKER), or the node leaves
-(LEAVING).
+Reply, or, if its origin was lost or it was withdrawn, Drop; one that arrives while it is still here
+is ignored. A task is refused when the queue is full (BUSY), no worker can be started (NO_WORKER),
+or the node leaves (LEAVING).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from .agenda import Agenda
+from .shares import Shares
 from .tasks import Code
 
 Key = tuple[int, int]
@@ -82,10 +84,13 @@ class State(Enum):
 
 @dataclass(slots=True)
 class TaskArrived:
-    """A peer placed a task here; `timeout_ms` is what is left of its time, 0: no limit."""
+    """A peer placed a task here; `timeout_ms` is what is left of its time, 0: no limit. It waits
+    with its group (None: its origin), whose share of the workers against others is `weight`."""
 
     key: Key
     timeout_ms: int = 0
+    group: int | None = None
+    weight: int = 1
 
 
 @dataclass(slots=True)
@@ -94,6 +99,13 @@ class CancelArrived:
 
     key: Key
     code: int = Code.CANCELLED
+
+
+@dataclass(slots=True)
+class TaskWithdrawn:
+    """Nobody wants the task any more, and nobody waits for an answer. Ignored once it runs."""
+
+    key: Key
 
 
 @dataclass(slots=True)
@@ -139,6 +151,7 @@ class TimePassed:
 Event = (
     TaskArrived
     | CancelArrived
+    | TaskWithdrawn
     | OriginLost
     | WorkerReady
     | WorkerAnswered
@@ -201,7 +214,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Drop:
-    """Forget the task: its origin is gone, and no worker has it any more."""
+    """Forget the task: nobody waits for its answer, and no worker has it any more."""
 
     key: Key
 
@@ -238,9 +251,7 @@ class Pool:
         self._slots = [_Slot(number) for number in range(slots)]
         self._idle: list[_Slot] = []  # the one used last is used next: its module is still there
         self._running: dict[Key, _Slot] = {}
-        # Waiting tasks by origin, the next one first, with when their time is up (0: never).
-        self._queues: OrderedDict[int, OrderedDict[Key, int]] = OrderedDict()
-        self._queued = 0
+        self._queue: Shares[Key] = Shares()  # notes when the task's time is up, 0: never
         self._leaving = False
         self._drained = False
         self._agenda = Agenda()
@@ -249,6 +260,7 @@ class Pool:
         self._handlers: dict[type, Callable[[Any], None]] = {
             TaskArrived: self._on_task,
             CancelArrived: self._on_cancel,
+            TaskWithdrawn: self._on_withdrawn,
             OriginLost: self._on_origin_lost,
             WorkerReady: self._on_ready,
             WorkerAnswered: self._on_answered,
@@ -279,7 +291,7 @@ class Pool:
     @property
     def queued(self) -> int:
         """Tasks that wait for a worker: Health.queue."""
-        return self._queued
+        return len(self._queue)
 
     @property
     def running(self) -> int:
@@ -300,16 +312,13 @@ class Pool:
 
     def validate(self) -> None:
         """Raises AssertionError if an invariant does not hold."""
-        assert self._queued == sum(map(len, self._queues.values())), "the queue is miscounted"
-        assert self._queued <= QUEUE_MAX, "more tasks wait than the limit"
-        assert all(self._queues.values()), "an origin without tasks is in the round"
-        assert not (self._queued and self._idle), "a task waits though a worker is idle"
-        assert not (self._queued and self._leaving), "a task waits in a node that leaves"
+        self._queue.validate(self._running)
+        assert self.queued <= QUEUE_MAX, "more tasks wait than the limit"
+        assert not (self.queued and self._idle), "a task waits though a worker is idle"
+        assert not (self.queued and self._leaving), "a task waits in a node that leaves"
         assert not (self._leaving and not self._running) or self._drained, "Drained is owed"
-        for origin, queue in self._queues.items():
-            for key, deadline in queue.items():
-                assert key[0] == origin and key not in self._running, "queued in the wrong place"
-                assert ((_TASK, key) in self._agenda) == bool(deadline), "a deadline is lost"
+        for key, deadline in self._queue.waiting().items():
+            assert ((_TASK, key) in self._agenda) == bool(deadline), "a deadline is lost"
         for key, slot in self._running.items():
             assert slot.key == key and self._slots[slot.number] is slot, "runs elsewhere"
         for slot in self._slots:
@@ -324,23 +333,22 @@ class Pool:
 
     def _on_task(self, event: TaskArrived) -> None:
         key = event.key
-        queue = self._queues.get(key[0], OrderedDict())
-        if key in queue or key in self._running:
+        if key in self._queue or key in self._running:
             return
+        name = key[0] if event.group is None else event.group
         if self._leaving:
             self._reply(key, Code.LEAVING, "node is leaving the mesh")
         elif self._hopeless():
             self._reply(key, Code.NO_WORKER, self._hopeless_text())
-        elif len(queue) >= QUEUE_MAX - self._queued:
-            text = f"{self._queued} tasks wait here for {self.slots} workers"
-            self._reply(key, Code.BUSY, f"{text}, {len(queue)} of them over this link")
+        elif (waiting := self._queue.waiting_of(name)) >= QUEUE_MAX - self.queued:
+            whose = "over this link" if event.group is None else "for the same job"
+            text = f"{self.queued} tasks wait here for {self.slots} workers"
+            self._reply(key, Code.BUSY, f"{text}, {waiting} of them {whose}")
         else:
             deadline = self._now + event.timeout_ms if event.timeout_ms else 0
             if deadline:
                 self._agenda.set((_TASK, key), deadline)
-            queue[key] = deadline
-            self._queues[key[0]] = queue
-            self._queued += 1
+            self._queue.add(key, name, event.weight, deadline, self._now)
 
     def _on_cancel(self, event: CancelArrived) -> None:
         self._end(event.key, event.code, "task was cancelled")
@@ -350,22 +358,24 @@ class Pool:
         slot = self._running.get(key)
         if slot is not None:
             self._stop(slot, code)
-        elif key in self._queues.get(key[0], ()):
+        elif key in self._queue:
             self._unqueue(key)
             self._reply(key, code, f"{text} while it waited for a worker")
 
     def _unqueue(self, key: Key) -> None:
-        queue = self._queues[key[0]]
-        del queue[key]
-        self._queued -= 1
+        self._queue.remove(key)
         self._agenda.cancel((_TASK, key))
-        if not queue:
-            del self._queues[key[0]]
+
+    def _on_withdrawn(self, event: TaskWithdrawn) -> None:
+        if event.key in self._queue:
+            self._unqueue(event.key)
+            self._out.append(Drop(event.key))
 
     def _on_origin_lost(self, event: OriginLost) -> None:
-        for key in list(self._queues.get(event.origin, ())):
-            self._unqueue(key)
-            self._out.append(Drop(key))
+        for key in self._queue.waiting():
+            if key[0] == event.origin:
+                self._unqueue(key)
+                self._out.append(Drop(key))
         for key, slot in self._running.items():
             if key[0] == event.origin:
                 slot.mute = True
@@ -378,7 +388,7 @@ class Pool:
             self._refuse_queued(Code.LEAVING, "node is leaving the mesh")
 
     def _refuse_queued(self, code: Code, text: str) -> None:
-        for key in [key for queue in self._queues.values() for key in queue]:
+        for key in self._queue.waiting():
             self._unqueue(key)
             self._reply(key, code, text)
 
@@ -397,15 +407,9 @@ class Pool:
     # ---- workers ----
 
     def _serve(self) -> None:
-        """Gives waiting tasks to idle workers, one of each origin in turn."""
-        while self._idle and self._queues:
-            origin, queue = next(iter(self._queues.items()))
-            key, deadline = queue.popitem(last=False)
-            self._queued -= 1
-            if queue:
-                self._queues.move_to_end(origin)
-            else:
-                del self._queues[origin]
+        """Gives waiting tasks to idle workers."""
+        while self._idle and self._queue:
+            key, deadline = self._queue.take(self._now)
             slot = self._idle.pop()
             slot.state, slot.key = State.RUNNING, key
             self._running[key] = slot
@@ -419,6 +423,7 @@ class Pool:
         if key is None:
             return None
         del self._running[key]
+        self._queue.end(key, self._now)
         self._agenda.cancel((_TASK, key))
         if mute:
             self._out.append(Drop(key))
