@@ -5,6 +5,7 @@
     velum.init(1, 8001)                                  # start a node in this process ...
     velum.spawn("add", 10, 20).result()                  # ... 30, from the least busy node
     velum.spawn_wasm("sum.wasm", "sum", 10, 20, 30).result()
+    velum.spawn_wasm_distributed("primes.wasm", "count_primes", 0, 50_000_000).result()
 
 or, without being a member, `with velum.connect() as mesh: mesh.spawn("add", 10, 20)`. The parts are
 imported when they are first used, so that a short command starts fast.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from velum.executor import MeshExecutor, WasmFunction
     from velum.node import Node
+    from velum.scatterjob import Progress, ScatterJob
 
 _WHERE = {
     "CallerError": "errors",
@@ -42,6 +44,8 @@ _WHERE = {
     "Node": "node",
     "NodeInfo": "api",
     "PeerLost": "errors",
+    "Progress": "scatterjob",
+    "ScatterJob": "scatterjob",
     "TaskFuture": "api",
     "TaskStopped": "errors",
     "VelumError": "errors",
@@ -49,10 +53,11 @@ _WHERE = {
     "connect": "client",
 }
 
-__all__ = ["init", "shutdown", "spawn", "spawn_wasm", *_WHERE]
+__all__ = ["init", "shutdown", "spawn", "spawn_wasm", "spawn_wasm_distributed", *_WHERE]
 
 _lock = threading.Lock()
 _node: Node | None = None
+_client: Client | None = None  # of spawn_wasm_distributed in a program without a node
 
 
 def init(id: int, port: int | None = None, **options: Any) -> Node:
@@ -104,6 +109,31 @@ def spawn(name: str, *args: Number, **options: Any) -> TaskFuture:
 def spawn_wasm(module: ModuleLike, func: str, *args: Number, **options: Any) -> TaskFuture:
     """Calls a WebAssembly function on the least busy node; see `Mesh.spawn_wasm`."""
     return _default().spawn_wasm(module, func, *args, **options)
+
+
+def spawn_wasm_distributed(
+    module: ModuleLike, func: str, start: int, end: int, *args: Number, **options: Any
+) -> ScatterJob:
+    """Calls a WebAssembly function on slices of [start, end) over the whole mesh, and combines the
+    values; see `Mesh.scatter`.
+
+    Uses the node that `init` started. Without one it attaches to the first node found on this
+    machine, and stays attached for later calls until the program ends. Raises PeerLost UNREACHABLE
+    when there is none.
+    """
+    mesh = _node if _node is not None else _attached()
+    return mesh.scatter(module, func, start, end, *args, **options)
+
+
+def _attached() -> Client:
+    global _client
+    from velum.client import connect
+
+    with _lock:
+        if _client is None or _client.closed:
+            _client = connect()
+            atexit.register(_client.close)
+        return _client
 
 
 def __getattr__(name: str) -> Any:

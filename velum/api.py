@@ -1,7 +1,8 @@
 """What a caller holds: a mesh, its nodes, and the future of one task.
 
 Owns the shape that `Node` and `Client` share, so that a program, the REPL and the commands do not
-care which of the two they talk to. Refuses to know sockets and frames.
+care which of the two they talk to. Refuses to know sockets and frames; a scatter's job is
+`velum.scatterjob`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
@@ -19,6 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from velum import _core, frames, wasm
 from velum.errors import VelumError, code_of, error_from
+
+if TYPE_CHECKING:
+    from velum.policy.job import Ask
+    from velum.scatterjob import ScatterJob
 
 Number = int | float
 ModuleLike = str | os.PathLike[str] | bytes | wasm.Module
@@ -83,7 +88,7 @@ class TaskFuture(Future[Any]):
         loop would stop there. A bare lock is either taken or not."""
         end = None if timeout is None else time.monotonic() + timeout
         if self._drive is not None:
-            self._drive(self._is_settled, timeout)
+            self._drive(self.done, timeout)
         sleeper = threading.Lock()
         sleeper.acquire()
         with _guard:
@@ -100,7 +105,8 @@ class TaskFuture(Future[Any]):
         for sleeper in sleepers:
             sleeper.release()
 
-    def _is_settled(self) -> bool:
+    def done(self) -> bool:
+        """Whether it has ended, well or not, or was cancelled. Takes no lock."""
         return self._state != "PENDING"
 
     def cancel(self) -> bool:
@@ -134,7 +140,7 @@ class TaskFuture(Future[Any]):
         self.node = error.node
         self._end(None, error)
 
-    def _end(self, value: Number | None, error: VelumError | None) -> None:
+    def _end(self, value: Any, error: VelumError | None) -> None:
         self.elapsed_us = (time.perf_counter_ns() - self._began) // 1000
         with _guard:
             if self._made is None:
@@ -213,6 +219,28 @@ class Mesh(abc.ABC):
     def _submit(self, work: Work) -> None:
         """Takes the task over; every outcome goes to its future."""
 
+    def _submit_many(self, works: Sequence[Work]) -> None:
+        """The same for several at once."""
+        for work in works:
+            self._submit(work)
+
+    @abc.abstractmethod
+    def _scatter(self, job: ScatterJob, module: wasm.Module) -> None:
+        """Submits a job, whose spec is known, and tells its handle of it from then on."""
+
+    @abc.abstractmethod
+    def _follow(self, job: ScatterJob) -> None:
+        """Tells the handle of a job that exists, of its slices too if `job.wants_values`; called
+        again when that has changed. Any thread, the loop's too."""
+
+    @abc.abstractmethod
+    def _ask_job(self, job_id: int, ask: Ask) -> None:
+        """Passes a wish to cancel or resume on, once. Any thread."""
+
+    @abc.abstractmethod
+    def _jobs(self) -> list[dict[str, Any]]:
+        """The jobs of the mesh as `velum.policy.job.as_plain` gives them, the newest first."""
+
     @abc.abstractmethod
     def nodes(self) -> list[NodeInfo]:
         """Every member this side knows, itself included, by id."""
@@ -233,14 +261,9 @@ class Mesh(abc.ABC):
         Integers are 64-bit, floats double. `timeout` in seconds. Raises CallerError at once when an
         argument is no number or does not fit; every other outcome is in the future.
         """
-        timeout_ms = timeout_to_ms(timeout)
-        try:
-            payload = _core.encode_call(name.encode(), args, timeout_ms, self._placed)
-        except _core.CoreError as error:
-            raise error_from(error.code, f"{name}: {error}") from None
-        future = TaskFuture()
-        self._submit(Work(frames.CALL, payload, future, timeout_ms, node, None))
-        return future
+        work = self.call_work(name, *args, timeout=timeout, node=node)
+        self._submit(work)
+        return work.future
 
     def spawn_wasm(
         self,
@@ -258,6 +281,34 @@ class Mesh(abc.ABC):
         `pages` of 64 KiB limit the guest. Raises CallerError at once for a module that velum does
         not run, a missing export, or arguments that do not fit the signature.
         """
+        work = self.wasm_work(
+            module, func, *args, timeout=timeout, fuel=fuel, pages=pages, node=node
+        )
+        self._submit(work)
+        return work.future
+
+    def call_work(
+        self, name: str, *args: Number, timeout: float | None = None, node: int | None = None
+    ) -> Work:
+        """What `spawn` submits, for `spawn_many`."""
+        timeout_ms = timeout_to_ms(timeout)
+        try:
+            payload = _core.encode_call(name.encode(), args, timeout_ms, self._placed)
+        except _core.CoreError as error:
+            raise error_from(error.code, f"{name}: {error}") from None
+        return Work(frames.CALL, payload, TaskFuture(), timeout_ms, node, None)
+
+    def wasm_work(
+        self,
+        module: ModuleLike,
+        func: str,
+        *args: Number,
+        timeout: float | None = None,
+        fuel: int | None = None,
+        pages: int | None = None,
+        node: int | None = None,
+    ) -> Work:
+        """What `spawn_wasm` submits, for `spawn_many`."""
         loaded = wasm.load(module)
         timeout_ms = timeout_to_ms(timeout)
         payload = loaded.encode(
@@ -268,9 +319,12 @@ class Mesh(abc.ABC):
             pages=pages or 0,
             placed=self._placed,
         )
-        future = TaskFuture()
-        self._submit(Work(frames.TASK, payload, future, timeout_ms, node, loaded))
-        return future
+        return Work(frames.TASK, payload, TaskFuture(), timeout_ms, node, loaded)
+
+    def spawn_many(self, works: Sequence[Work]) -> list[TaskFuture]:
+        """Submits calls made by `call_work` and `wasm_work` together, waking the loop once."""
+        self._submit_many(works)
+        return [work.future for work in works]
 
     def map(self, name: str, *iterables: Iterable[Number]) -> Iterator[Any]:
         """Calls a built-in over zipped arguments, many at once; results in order, lazily.
@@ -278,6 +332,76 @@ class Mesh(abc.ABC):
         The first error is raised where its result would stand; what is under way is cancelled.
         """
         return ordered(self.spawn(name, *args) for args in zip(*iterables, strict=False))
+
+    def scatter(
+        self,
+        module: ModuleLike,
+        func: str,
+        start: int,
+        end: int,
+        *args: Number,
+        reduce: str = "sum",
+        missing: Number | None = None,
+        slices: int | None = None,
+        keep_going: bool = False,
+        wrap: bool = False,
+        priority: int = 10,
+        timeout: float | None = None,
+        limit: float | None = None,
+        fuel: int | None = None,
+        pages: int | None = None,
+        values: bool = False,
+    ) -> ScatterJob:
+        """Calls func(from, to, *args) on slices of [start, end) over all workers of the mesh, and
+        combines the values in slice order: the answer of one node alone, whichever nodes die.
+
+        `reduce` is sum, product, min, max, and, or, xor, first, all or collect; `missing` is the
+        value that means "not found", for first and all. Integer sums and products that do not fit
+        64 bits are an error unless `wrap`. A slice that fails fails the job unless `keep_going`.
+
+        `slices` is how many (default: 4096, fewer for a short range). `priority`, 1 to 100, is the
+        job's share against other jobs. `timeout` (seconds), `fuel` and `pages` limit one slice,
+        `limit` (seconds) the whole job. `values` asks for the slices' own values from the start;
+        iterating the job asks for them too.
+
+        Raises CallerError at once for what cannot be right: see docs/scatter.md.
+        """
+        from velum.scatterjob import ScatterJob
+        from velum.scatterspec import make_spec
+
+        loaded = wasm.load(module)
+        spec = make_spec(
+            loaded,
+            func,
+            (start, end, *args),
+            reduce=reduce,
+            missing=missing,
+            slices=slices,
+            keep_going=keep_going,
+            wrap=wrap,
+            priority=priority,
+            timeout_ms=timeout_to_ms(timeout),
+            limit_ms=timeout_to_ms(limit),
+            fuel=fuel or 0,
+            pages=pages or 0,
+        )
+        job = ScatterJob(self, spec.job, spec, values=values)
+        self._scatter(job, loaded)
+        return job
+
+    def job(self, id: int | str) -> ScatterJob:
+        """Follows a scatter that was submitted before, here or elsewhere: its id as a number or as
+        text, of which the first digits do. An unknown id is an error in the handle."""
+        from velum.scatterjob import ScatterJob
+        from velum.scatterspec import job_number
+
+        job = ScatterJob(self, job_number(id, self.jobs) if isinstance(id, str) else id)
+        self._follow(job)
+        return job
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The scatters that the mesh knows, running or over, as plain data; the newest first."""
+        return self._jobs()
 
     def __enter__(self) -> Any:
         return self

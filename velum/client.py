@@ -1,8 +1,9 @@
 """A program that is no member but uses the mesh through one: `velum.connect()`.
 
-Owns finding a node, staying attached to some node while there is one, and the tasks under way.
-Refuses to know who runs them: the node it is attached to schedules. When that node dies, the client
-attaches to another it has heard of and sends again what was not answered.
+Owns finding a node, staying attached to some node while there is one, and the tasks under way;
+scatters are in `client_jobs.py`. Refuses to know who runs them: the node it is attached to
+schedules. When that node dies, the client attaches to another it has heard of and sends again what
+was not answered.
 """
 
 from __future__ import annotations
@@ -11,20 +12,31 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from velum import _core, addresses, frames
 from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
+from velum.client_jobs import ClientJobs, pin
 from velum.errors import VelumError, code_of, error_from, from_core
 from velum.policy import types
 from velum.runtime import Runtime, now_ms
 
-RETRY_MS = 100  # between attempts to attach, and to push what a full queue did not take
+if TYPE_CHECKING:
+    from velum import wasm
+    from velum.policy.job import Ask
+    from velum.scatterjob import ScatterJob
+
+RETRY_MS = 100  # between attempts to attach
+FULL_MS = 2  # between attempts to push what a full queue did not take
 LEARN_MS = 5000  # between two questions who is there: whoever joins may be needed one day
+# The same while scatters are followed; who leaves one unanswered so long is turned away from. Links
+# find silence out by themselves, but later: what a busy node costs a task, it does not cost a job.
+SILENT_MS = 3000
 RESENDS_MAX = 3  # a task that lost its link more often fails: it may be what kills the nodes
 MODULE_BYTES = 512 << 20  # what a client may have under way in modules
 
@@ -55,7 +67,7 @@ class Client(Mesh):
         self._links: dict[Address, int] = {}
         self._open: set[int] = set()
         self._why = ""
-        self._next = 1
+        self._next = 0
         self._sent: dict[int, Sent] = {}
         self._waiting: deque[int] = deque()
         self._pinned: dict[int, Address] = {}
@@ -63,10 +75,12 @@ class Client(Mesh):
         self._give_up: int | None = None
         self._retry: int | None = None
         self._learn_at: int | None = None
+        self._learning = False  # a question who is there is open
         self._closed = False
         self._attached = threading.Event()
         self._runtime = Runtime(self._hub, "velum client")
-        self._runtime.unfinished = self._sent.__len__
+        self._scatters = ClientJobs(self._runtime, self._number, self._push)
+        self._runtime.unfinished = lambda: len(self._sent) + len(self._scatters)
         self._runtime.at_end(self._ended)
         self._runtime.on_event(_core.OPENED, self._on_opened)
         self._runtime.on_event(_core.CLOSED, self._on_closed)
@@ -94,6 +108,11 @@ class Client(Mesh):
         """The node it is attached to, as host:port."""
         return addresses.address_text(self._home_address)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or has failed."""
+        return self._closed
+
     def nodes(self) -> list[NodeInfo]:
         """Every member the attached node knows, by id."""
         rows = [NodeInfo(**row) for row in json.loads(self._ask("nodes"))]
@@ -105,27 +124,57 @@ class Client(Mesh):
         return dict(json.loads(self._ask("status")))
 
     def close(self) -> None:
-        """Detaches; tasks that are not done fail with CLOSED."""
+        """Detaches; tasks that are not done fail with CLOSED. Scatters go on in the mesh, but their
+        handles fail too: `job` follows them again."""
         if self._closed:
             return
         self._closed = True
         self._runtime.stop()
         self._runtime.join(5)
-        self._fail_all(error_from(code_of("CLOSED"), "the client was closed"))
+        self._fail_all(self._is_closed())
 
     def _ended(self) -> None:
         """The loop has ended: in order, or because it failed."""
         self._closed = True
         self._attached.set()
         why = self._runtime.failure
-        self._fail_all(error_from(code_of("CLOSED"), f"the client failed: {why}" if why else ""))
+        error = error_from(code_of("CLOSED"), f"the client failed: {why}") if why else None
+        self._fail_all(error or self._is_closed())
+
+    @staticmethod
+    def _is_closed() -> VelumError:
+        return error_from(code_of("CLOSED"), "the client was closed")
 
     def _submit(self, work: Work) -> None:
-        work.future.driven_by(self._runtime.drive)
+        self._submit_many([work])
+
+    def _submit_many(self, works: Sequence[Work]) -> None:
+        for work in works:
+            work.future.driven_by(self._runtime.drive)
+            if self._closed:
+                work.future.fail(self._is_closed())
+        if not self._closed:
+            self._runtime.call_soon(self._take, works)
+
+    def _scatter(self, job: ScatterJob, module: wasm.Module) -> None:
+        if self._is_open_for(job):
+            self._scatters.submit(job, module)
+
+    def _follow(self, job: ScatterJob) -> None:
+        if self._is_open_for(job):
+            self._scatters.follow(job)
+
+    def _is_open_for(self, job: ScatterJob) -> bool:
+        job.driven_by(self._runtime.drive)
         if self._closed:
-            work.future.fail(error_from(code_of("CLOSED"), "the client was closed"))
-            return
-        self._runtime.call_soon(self._take, work)
+            job.fail(self._is_closed())
+        return not self._closed
+
+    def _ask_job(self, job_id: int, ask: Ask) -> None:
+        self._scatters.ask(job_id, ask)
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        return list(json.loads(self._ask("jobs")))
 
     def _ask(self, topic: str) -> bytes:
         answer: Future[bytes] = Future()
@@ -152,7 +201,10 @@ class Client(Mesh):
             else:
                 self._attach()
         if self._learn_at is not None and now >= self._learn_at:
-            self._learn()
+            if self._home and self._learning and len(self._scatters):
+                self._turn_away()
+            else:
+                self._learn()
 
     def _attach(self) -> None:
         now = now_ms()
@@ -205,6 +257,7 @@ class Client(Mesh):
         self._why = f" ({text or error_from(code)})"
         if link == self._home:
             self._home = 0
+            self._scatters.lost()
             for question in self._questions.values():
                 question.set_exception(error_from(code_of("CLOSED"), "the node went away"))
             self._questions.clear()
@@ -228,14 +281,23 @@ class Client(Mesh):
         else:
             self._waiting.append(correlation)
 
+    def _turn_away(self) -> None:
+        """The node is stopped, or cut off: any other can tell of the scatters."""
+        text = "the node is silent"
+        self._hub.drop(self._home, code_of("TIMEOUT"), text)
+        self._on_closed(self._home, 0, code_of("TIMEOUT"), True, 0, text)
+
     def _learn(self) -> None:
         """Asks who else could take the tasks, and again every now and then."""
-        self._learn_at = now_ms() + LEARN_MS if self._home else None
+        after_ms = SILENT_MS if len(self._scatters) else LEARN_MS
+        self._learn_at = now_ms() + after_ms if self._home else None
+        self._learning = True
         answer: Future[bytes] = Future()
         answer.add_done_callback(self._learned)
         self._question("nodes", answer)
 
     def _learned(self, answer: Future[bytes]) -> None:
+        self._learning = False
         if answer.exception() is None:
             self._remember([NodeInfo(**row) for row in json.loads(answer.result())])
 
@@ -249,31 +311,33 @@ class Client(Mesh):
 
     # ---- in the loop: tasks ----
 
-    def _take(self, work: Work) -> None:
-        correlation = self._next
+    def _number(self) -> int:
+        """A correlation that was never used."""
         self._next += 1
-        if work.module is not None and not self._pin(work):
-            return
-        work.future.on_cancel(self._cancel_soon, correlation)
-        self._sent[correlation] = Sent(work, 0, 0, 0)
-        if work.node is not None:
-            self._find(correlation, work.node)
-            return
-        self._waiting.append(correlation)
+        return self._next
+
+    def _take(self, works: Sequence[Work]) -> None:
+        for work in works:
+            if work.module is not None:
+                try:
+                    pin(self._hub, work.module)
+                except _core.CoreError as error:
+                    work.future.fail(from_core(error))
+                    continue
+            correlation = self._number()
+            work.future.on_cancel(self._cancel_soon, correlation)
+            self._sent[correlation] = Sent(work, 0, 0, 0)
+            if work.node is None:
+                self._waiting.append(correlation)
+            else:
+                self._find(correlation, work.node)
+        self._push()
+
+    def _push(self) -> None:
+        """Sends what waits; looks for a node again if it had given up."""
         self._pump()
         if not self._home and self._give_up is None:
             self._attach()
-
-    def _pin(self, work: Work) -> bool:
-        assert work.module is not None
-        try:
-            if not self._hub.module_pin(work.module.hash):
-                self._hub.module_add(work.module.bytes)
-                self._hub.module_pin(work.module.hash)
-        except _core.CoreError as error:
-            work.future.fail(from_core(error))
-            return False
-        return True
 
     def _find(self, correlation: int, node: int) -> None:
         """A task for one node goes straight there: asks where it is, then dials."""
@@ -314,6 +378,9 @@ class Client(Mesh):
         return link if link in self._open else 0
 
     def _pump(self) -> None:
+        if self._home and not self._scatters.send(self._home):
+            self._retry = now_ms() + FULL_MS
+            return
         for _ in range(len(self._waiting)):
             correlation = self._waiting.popleft()
             sent = self._sent.get(correlation)
@@ -325,7 +392,7 @@ class Client(Mesh):
                 continue
             self._waiting.append(correlation)
             if link:
-                self._retry = now_ms() + 2
+                self._retry = now_ms() + FULL_MS
                 return
 
     def _done(self, correlation: int) -> Work | None:
@@ -351,6 +418,10 @@ class Client(Mesh):
         for question in self._questions.values():
             question.set_exception(error)
         self._questions.clear()
+        if self._closed:
+            self._scatters.close(error)
+        else:
+            self._scatters.fail_all(error)
 
     def _cancel_soon(self, correlation: int) -> None:
         """What a future's `cancel` calls, in any thread."""
@@ -373,6 +444,8 @@ class Client(Mesh):
         question = self._questions.pop(correlation, None)
         if question is not None:
             question.set_exception(error_from(code, text, node))
+        elif self._scatters.fail(correlation, error_from(code, text, node)):
+            pass
         elif correlation in self._pinned and code == code_of("WORKER_DIED"):
             self._killed(correlation, node, max(1, deaths))
         else:
@@ -393,8 +466,7 @@ class Client(Mesh):
         self._fail(correlation, error_from(code_of("POISON"), text, node))
 
     def _question(self, topic: str, answer: Future[bytes]) -> None:
-        correlation = self._next
-        self._next += 1
+        correlation = self._number()
         if not self._home or not self._hub.send_query(self._home, correlation, topic):
             answer.set_exception(error_from(code_of("UNREACHABLE"), "not attached to a node"))
             return

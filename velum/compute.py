@@ -24,7 +24,6 @@ from velum.policy.scheduler import Scheduler
 from velum.policy.tasks import ID_MAX, Kind, Task, task_id
 from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
-from velum.workers import Workers
 
 Result = tuple[int, int, int, Any, bytes]  # ticket, node, run_us, value, payload
 
@@ -53,28 +52,21 @@ class Compute:
         self,
         runtime: Runtime,
         me: int,
-        slots: int,
-        pages: int,
+        modules: ModuleStore,
         replies: Replies,
+        executions: Executions,
         stopped: Callable[[], VelumError],
     ) -> None:
+        """`executions` runs what is placed here; `stopped` is the error of a node that is over."""
         self._runtime = runtime
         self._hub = runtime.hub
         self._me = me
         self._stopped = stopped
         self._closed = False
         self._scheduler = Scheduler(runtime.random)
-        self._modules = ModuleStore(runtime, lambda *why: self.members.cut(*why))
+        self._modules = modules
         self._replies = replies
-        self._executions = Executions(
-            runtime,
-            Workers(runtime.hub, me, pages),
-            self._modules,
-            me,
-            slots,
-            self._local_answers,
-            self._replies,
-        )
+        self._executions = executions
         self._jobs: dict[int, Job] = {}
         self._of_client: dict[tuple[int, int], int] = {}
         self._next = 1
@@ -90,9 +82,7 @@ class Compute:
         runtime.on_event(_core.RESULTS, self._on_results)
         runtime.on_frame(frames.CALL, self._on_call)
         runtime.on_frame(frames.TASK, self._on_task)
-        runtime.on_frame(frames.ERROR, self._on_error)
         runtime.on_frame(frames.PROGRESS, self._on_progress)
-        runtime.on_frame(frames.CANCEL, self._on_cancel)
         runtime.services.append(self)
 
     def start(self) -> None:
@@ -225,7 +215,8 @@ class Compute:
         if taken:
             self._handle(policy.TasksSubmitted(taken))
 
-    def _on_cancel(self, link: int, correlation: int, code: int) -> None:
+    def on_cancel(self, link: int, correlation: int, code: int) -> None:
+        """A CANCEL frame."""
         self._schedule_taken()
         number = self._of_client.get((link, correlation))
         if number is not None:
@@ -269,7 +260,8 @@ class Compute:
         else:
             self._replies.value(job.link, job.correlation, node, value)
 
-    def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+    def on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+        """An ERROR frame, of a worker or a peer."""
         if self._executions.worker_error(link, correlation, body):
             return
         peer = self.members.peers.get(link)
@@ -280,7 +272,8 @@ class Compute:
     def _on_progress(self, link: int, correlation: int, body: tuple[int, int]) -> None:
         """Nobody watches the progress of a single task; the frame only shows that it lives."""
 
-    def _local_answers(self, results: list[Result], failures: list[policy.TaskFailed]) -> None:
+    def local_answers(self, results: list[Result], failures: list[policy.TaskFailed]) -> None:
+        """Answers to what this node placed on itself."""
         if results:
             self._answered(self._me, results, None)
         for failure in failures:
@@ -335,7 +328,7 @@ class Compute:
             else:
                 results.append((task.ticket, self._me, 0, value, b""))
         if results or failures:
-            self._runtime.call_soon(self._local_answers, results, failures)
+            self._runtime.call_soon(self.local_answers, results, failures)
 
     def _send(self, node: int, tasks: list[Task]) -> None:
         frames = [(self._jobs[t.id].frame, t.ticket, self._payload(t)) for t in tasks]
@@ -425,19 +418,7 @@ class Compute:
             self._usable.discard(node)
             self._handle(policy.MemberLost(node, why))
 
-    # ---- workers, questions, the end ----
-
-    def worker_opened(self, link: int) -> bool:
-        """True if this link is one of our workers'."""
-        return self._executions.worker_opened(link)
-
-    def worker_closed(self, link: int) -> bool:
-        """True if this link was one of our workers'."""
-        return self._executions.worker_closed(link)
-
-    def on_worker_health(self, link: int, _correlation: int, health: Sequence[int]) -> None:
-        """A HEALTH frame: a worker tells how fast it is."""
-        self._executions.worker_ready(link, types.Health(*health).speed)
+    # ---- questions, the end ----
 
     def load(self) -> tuple[int, int, int, int]:
         """(slots, queue, running, speed) for the node's health."""
@@ -447,7 +428,6 @@ class Compute:
         """Plain data for `velum status`."""
         clients = sum(1 for p in self.members.peers.values() if p.role == types.CLIENT)
         return {
-            **self._executions.status(),
             "clients": clients,
             "tasks_unfinished": self._scheduler.unfinished,
             "tasks_sent_again": self._sent_again,

@@ -59,7 +59,7 @@ _CLASSES: tuple[tuple[range, type[VelumError]], ...] = (
     (range(80, 82), TaskStopped),
     (range(82, 85), PeerLost),
     (range(85, 87), ClusterFull),
-    (range(87, 88), CallerError),
+    (range(87, 89), CallerError),
     (range(5, 9), PeerLost),
     (range(4, 5), ClusterFull),
     (range(32, 33), ClusterFull),
@@ -103,7 +103,7 @@ def exit_status(error: BaseException) -> int:
         return 1
     if error.name in ("DEADLINE", "TIMEOUT"):
         return 4
-    if error.name in ("UNKNOWN_NAME", "NO_EXPORT", "SIGNATURE", "ARGUMENT", "QUERY"):
+    if error.name in ("UNKNOWN_NAME", "NO_EXPORT", "SIGNATURE", "ARGUMENT", "QUERY", "JOB_UNKNOWN"):
         return 2
     if isinstance(error, PeerLost) and error.code < 10:
         return 3

@@ -1,33 +1,46 @@
 """A full node: one member of the mesh, living in a thread of this process.
 
-Owns the joining of its parts: the loop, the membership service, the compute service, and what it
-answers to questions. Refuses to know terminals. A program holds a `Node` and calls it from any
-thread; `python -m velum.node 3` runs one as a process of its own.
+Owns the joining of its parts: the loop, the services (membership, compute, scatter), the lanes of
+workers, and what it answers to questions. Refuses to know terminals. A program holds a `Node` and
+calls it from any thread; `python -m velum.node 3` runs one as a process of its own.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from velum import _core, addresses, frames
 from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
 from velum.compute import Compute
 from velum.errors import VelumError, code_of, error_from, from_core
+from velum.executions import Executions, Lane, Leases
 from velum.health import core_count
+from velum.joblist import HERE, JobList
+from velum.journal import Journals
 from velum.members import Members, Watchers
+from velum.modulestore import ModuleStore
+from velum.outbox import Outbox
 from velum.policy import types
+from velum.policy.job import Ask
 from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
-from velum.wasm import pages_of
+from velum.scatter import Scatter
+from velum.wasm import Module, pages_of
+from velum.workers import LEASE_NICE, Workers
+
+if TYPE_CHECKING:
+    from velum.scatterjob import ScatterJob
 
 log = logging.getLogger("velum.node")
 
@@ -55,14 +68,17 @@ class Node(Mesh):
         workers: int | None = None,
         memory: int = GUEST_MEMORY,
         beacon: bool = True,
+        state_dir: str | os.PathLike[str] | None = None,
         on_member: OnMember | None = None,
     ) -> None:
         """Starts node `id` (1..65535) on `port` (default 8000 + id; 0: any free one).
 
         `join` names members as "host:port" where beacons do not reach; `workers` defaults to the
-        number of cores; `memory` bounds a guest's linear memory in bytes. `on_member(info, before)`
-        is called from the node's thread when a member's state changes (`before` None: it is new).
-        Raises PeerLost ADDRESS_IN_USE or UNREACHABLE, VelumError ARGUMENT.
+        number of cores; `memory` bounds a guest's linear memory in bytes. Scatters are journalled
+        in the directory `state_dir`, so that they go on when the whole mesh was switched off.
+        `on_member(info, before)` is called from the node's thread when a member's state changes
+        (`before` None: it is new). Raises PeerLost ADDRESS_IN_USE or UNREACHABLE, VelumError
+        ARGUMENT, SYSTEM.
         """
         if not 0 < id < 65536:
             raise error_from(code_of("ARGUMENT"), f"node id {id} is not in 1..65535")
@@ -74,14 +90,17 @@ class Node(Mesh):
         self._started = time.monotonic()
         self._stopping = threading.Lock()
         seeds = [addresses.parse_address(text) for text in join]
+        journals = Journals(None if state_dir is None else Path(state_dir), log.warning)
         hub = _core.Hub()
         try:
             self._incarnation = time.time_ns() // 1_000_000
             self._identify(hub, slots, (0, 0))
             self._address = self._listen(hub, host, port)
             self._identify(hub, slots, self._address)
-            self._build(hub, seeds, slots, pages_of(memory), host, beacon_port if beacon else None)
+            self._beacon = beacon_sockets(host, beacon_port if beacon else None)
+            self._build(hub, seeds, slots, pages_of(memory), journals)
         except BaseException:
+            journals.close()
             hub.close()
             raise
 
@@ -118,8 +137,7 @@ class Node(Mesh):
         seeds: list[Address],
         slots: int,
         pages: int,
-        host: str,
-        beacon_port: int | None,
+        journals: Journals,
     ) -> None:
         me = types.Update(
             id=self.id,
@@ -137,33 +155,76 @@ class Node(Mesh):
             health=lambda: self._members.health,
             cut=lambda *why: self._members.cut(*why),
         )
-        self._compute = Compute(runtime, self.id, slots, pages, self._replies, self._is_done)
-        watchers = Watchers(
+        modules = ModuleStore(runtime, lambda *why: self._members.cut(*why))
+        self._build_services(modules, slots, pages, journals)
+        try:
+            self._members = Members(runtime, me, self._watchers(), beacon=self._beacon, seeds=seeds)
+        except _core.CoreError as error:
+            self._close_services()
+            raise from_core(error) from None
+        self._compute.members = self._scatter_service.members = self._members
+        self._joblist = JobList(runtime, self._members, self._scatter_service)
+        runtime.on_event(_core.OPENED, self._on_opened)
+        runtime.on_event(_core.CLOSED, self._on_closed)
+        runtime.on_frame(frames.ERROR, self._on_error)
+        runtime.on_frame(frames.CANCEL, self._on_cancel)
+        runtime.on_frame(frames.QUERY, self._on_query)
+        runtime.on_frame(frames.HEALTH, self._on_health)
+        for service in (self._members, self._compute, self._scatter_service):
+            runtime.call_soon(service.start)
+        runtime.start()
+
+    def _build_services(
+        self, modules: ModuleStore, slots: int, pages: int, journals: Journals
+    ) -> None:
+        """Compute and scatter, each with a lane of workers of its own."""
+        runtime, replies = self._runtime, self._replies
+        self._tasks = Executions(
+            runtime,
+            Workers(runtime.hub, self.id, pages),
+            modules,
+            self.id,
+            slots,
+            lambda *answers: self._compute.local_answers(*answers),
+            replies,
+        )
+        outbox = Outbox(
+            runtime,
+            link_to=lambda node: self._members.link_to(node),
+            cut=lambda *why: self._members.cut(*why),
+        )
+        self._leases = Leases(
+            runtime,
+            Workers(runtime.hub, self.id, pages, LEASE_NICE),
+            modules,
+            self.id,
+            slots,
+            lambda *answers: self._scatter_service.local_failures(*answers),
+            replies,
+            local_slices=lambda *report: self._scatter_service.local_slices(*report),
+            outbox=outbox,
+        )
+        self._compute = Compute(runtime, self.id, modules, replies, self._tasks, self._is_done)
+        self._scatter_service = Scatter(
+            runtime, self.id, modules, replies, self._leases, journals, outbox
+        )
+
+    def _watchers(self) -> Watchers:
+        return Watchers(
             changed=self._member_changed,
-            healthy=self._compute.health_heard,
-            linked=self._compute.linked,
-            unlinked=self._compute.unlinked,
-            unreachable=self._compute.unreachable,
+            healthy=self._health_heard,
+            linked=self._linked,
+            unlinked=self._unlinked,
+            unreachable=self._unreachable,
             load=self._compute.load,
             failed=self._fail,
         )
-        try:
-            self._members = Members(
-                runtime, me, watchers, beacon=beacon_sockets(host, beacon_port), seeds=seeds
-            )
-        except _core.CoreError as error:
-            self._compute.close()
-            raise from_core(error) from None
-        self._compute.members = self._members
-        runtime.on_event(_core.OPENED, self._on_opened)
-        runtime.on_event(_core.CLOSED, self._on_closed)
-        runtime.on_frame(frames.QUERY, self._on_query)
-        runtime.on_frame(frames.HEALTH, self._compute.on_worker_health)
-        runtime.call_soon(self._members.start)
-        runtime.call_soon(self._compute.start)
-        runtime.start()
 
     # ---- the face ----
+
+    @property
+    def _lanes(self) -> tuple[Lane, ...]:
+        return (self._tasks, self._leases)
 
     @property
     def address(self) -> str:
@@ -207,6 +268,26 @@ class Node(Mesh):
         else:
             self._compute.submit(work)
 
+    def _scatter(self, job: ScatterJob, module: Module) -> None:
+        if self._runtime.stopped.is_set():
+            job.fail(self._is_done())
+        else:
+            self._scatter_service.submit(job, module)
+
+    def _follow(self, job: ScatterJob) -> None:
+        if self._runtime.stopped.is_set():
+            job.fail(self._is_done())
+        else:
+            self._scatter_service.follow(job)
+
+    def _ask_job(self, job_id: int, ask: Ask) -> None:
+        self._scatter_service.ask(job_id, ask)
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        answer: Future[list[dict[str, Any]]] = Future()
+        self._in_loop(lambda: self._joblist.everywhere(answer.set_result))
+        return answer.result(STOP_SECONDS)
+
     def _is_done(self) -> VelumError:
         return error_from(code_of("LEAVING"), f"node {self.id} has stopped")
 
@@ -244,7 +325,7 @@ class Node(Mesh):
         version: str,
         source: Address,
     ) -> None:
-        if role == types.WORKER and self._compute.worker_opened(link):
+        if role == types.WORKER and any(lane.worker_opened(link) for lane in self._lanes):
             return
         if self._members.on_opened(link, token, role, id, address, source):
             log.debug("link to %s %d (%s) open", types.ROLE_NAMES[role], id, version)
@@ -252,14 +333,34 @@ class Node(Mesh):
     def _on_closed(
         self, link: int, token: int, code: int, was_open: bool, id: int, text: str
     ) -> None:
-        if not self._compute.worker_closed(link):
+        if not any(lane.worker_closed(link) for lane in self._lanes):
             self._members.on_closed(link, code, text)
+
+    def _on_health(self, link: int, _correlation: int, health: Sequence[int]) -> None:
+        """A worker tells how fast it is; what peers send is not needed, answers carry it."""
+        for lane in self._lanes:
+            lane.worker_ready(link, types.Health(*health).speed)
+
+    def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+        if not self._scatter_service.on_error(link, correlation, body):
+            self._compute.on_error(link, correlation, body)
+
+    def _on_cancel(self, link: int, correlation: int, code: int) -> None:
+        if not self._scatter_service.on_cancel(link, correlation, code):
+            self._compute.on_cancel(link, correlation, code)
 
     def _on_query(self, link: int, correlation: int, topic: str) -> None:
         if topic == "nodes":
             answer: Any = [row.as_dict() for row in self._nodes()]
         elif topic == "status":
             answer = self._status()
+        elif topic == HERE:
+            answer = self._joblist.here()
+        elif topic == "jobs":
+            self._joblist.everywhere(
+                lambda jobs: self._replies.answer(link, correlation, json.dumps(jobs).encode())
+            )
+            return
         else:
             self._replies.error(link, correlation, code_of("QUERY"), f"unknown query {topic!r}")
             return
@@ -300,27 +401,59 @@ class Node(Mesh):
             "members_alive": alive,
             "modules": {"count": modules, "bytes": module_bytes},
             "hub": self._runtime.hub.stats(),
+            **self._tasks.status(),
             **self._compute.status(),
+            **self._scatter_service.status(),
         }
+
+    # ---- members come and go: every service hears of it ----
 
     def _member_changed(self, member: types.Member, before: int | None) -> None:
         self._compute.member_changed(member)
+        self._scatter_service.member_changed(member)
         if self._on_member is not None:
             self._on_member(
                 self._info(member), None if before is None else types.STATE_NAMES[before]
             )
 
+    def _health_heard(self, node: int, health: types.Health) -> None:
+        self._compute.health_heard(node, health)
+        self._scatter_service.health_heard(node, health)
+
+    def _linked(self, node: int, link: int) -> None:
+        self._compute.linked(node, link)
+        self._scatter_service.linked(node, link)
+
+    def _unlinked(self, link: int, node: int) -> None:
+        self._compute.unlinked(link, node)
+        self._scatter_service.unlinked(link, node)
+        self._joblist.unlinked(link)
+
+    def _unreachable(self, node: int) -> None:
+        self._compute.unreachable(node)
+        self._scatter_service.unreachable(node)
+
+    # ---- the end ----
+
     def _leave(self) -> None:
-        self._compute.hand_back()
+        self._hand_back()
         self._runtime.hub.flush()
         self._members.leave()
-        self._compute.close()
+        self._close_services()
         self._runtime.stop()
+
+    def _hand_back(self) -> None:
+        self._scatter_service.hand_back()
+        self._compute.hand_back()
+
+    def _close_services(self) -> None:
+        for lane in self._lanes:
+            lane.close()
 
     def _fail(self, error: BaseException) -> None:
         log.error("%s", error)
-        self._compute.hand_back()
-        self._compute.close()
+        self._hand_back()
+        self._close_services()
         self._runtime.stop(error)
 
 

@@ -3,7 +3,8 @@
 Owns the words of the prompt, their completion, and the form of an answer. Refuses to know how a
 node works: it holds a `Mesh` and asks it. Three parts: `Shell` runs one line, `Completions` says
 what may follow the words typed so far, and `Repl` puts both behind prompt_toolkit, which is
-imported only there.
+imported only there. ``scatter``, ``jobs`` and ``job`` are the commands of that name: they take the
+same options and look the same.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velum.cli import numbers, show
+from velum.cli import numbers, options, show, table
 from velum.errors import VelumError
 
 if TYPE_CHECKING:
@@ -59,6 +61,33 @@ _TASK_DETAILS = (
 _WASM_OPTIONS = tuple(_OPTIONS)
 _CALL_OPTIONS = ("--timeout", "--on")
 
+
+def _at_prompt(command: options.Command, *without: str) -> options.Command:
+    """A command as the prompt has it: its mesh is the node's own."""
+    left_out = {*(setting.name for setting in table.ATTACH), *without}
+    kept = tuple(setting for setting in command.settings if setting.name not in left_out)
+    return replace(command, settings=kept)
+
+
+_COMMANDS = {
+    "scatter": _at_prompt(table.SCATTER),
+    "jobs": _at_prompt(table.JOBS, "watch"),
+    "job": _at_prompt(table.JOB),
+}
+
+
+def _details(command: options.Command) -> str:
+    flags = [
+        f"--{setting.name}" + ("" if setting.kind == "switch" else f" {setting.metavar}")
+        for setting in command.settings
+    ]
+    width = max(map(len, flags))
+    return "\n".join(
+        f"  {flag.ljust(width)}  {setting.help}"
+        for flag, setting in zip(flags, command.settings, strict=True)
+    )
+
+
 WORDS: dict[str, Word] = {
     "add": Word("add A B", "A + B, on the least busy node", _TASK_DETAILS),
     "sub": Word("sub A B", "A - B", _TASK_DETAILS),
@@ -69,6 +98,17 @@ WORDS: dict[str, Word] = {
         "run a WebAssembly function on the least busy node",
         f"{_TASK_DETAILS}\n  --fuel N      most loop rounds and calls\n"
         "  --memory M    most linear memory: 64K, 16M\n  Tab completes files and functions.",
+    ),
+    "scatter": Word(
+        "scatter FILE FUNC START END ARGS...",
+        "run a function over a range, on all workers of the mesh",
+        _details(_COMMANDS["scatter"]),
+    ),
+    "jobs": Word("jobs", "the scatters of the mesh, running or over", _details(_COMMANDS["jobs"])),
+    "job": Word(
+        "job ID",
+        "show, watch, cancel or resume one of them",
+        f"{_details(_COMMANDS['job'])}\n  The first digits of the id do.",
     ),
     "nodes": Word("nodes", "the members of the mesh and their load"),
     "status": Word("status", "what this node does"),
@@ -92,7 +132,8 @@ class Shell:
     def __init__(self, mesh: Mesh, write: Callable[[str], object] = print) -> None:
         self.mesh = mesh
         self.closing = threading.Event()
-        self.waiting = False  # for an answer: only then does an interrupt stop something
+        self.waiting = False  # for an answer: only then can an interrupt be raised
+        self.struck = False  # one came between the line's end and the waiting
         self._write = write
         self._paint = show.Paint(sys.stdout)
 
@@ -101,7 +142,7 @@ class Shell:
         try:
             words = shlex.split(line, comments=True)
             return self._run(words) if words else True
-        except (LineError, ValueError, VelumError) as error:
+        except (LineError, options.UsageError, ValueError, VelumError) as error:
             self._complain(str(error))
         except FutureTimeout:
             self._complain("no answer in time")
@@ -119,6 +160,8 @@ class Shell:
             self._call(name, words[1:])
         elif name == "wasm":
             self._wasm(words[1:])
+        elif name in _COMMANDS:
+            self._command(name, words[1:])
         elif name == "nodes":
             self._say(show.nodes_table(self.mesh.nodes(), self._paint))
         elif name == "status":
@@ -145,18 +188,50 @@ class Shell:
         path = os.path.expanduser(file)
         self._answer(self.mesh.spawn_wasm(path, function, *args, pages=pages, **task.options))
 
+    def _command(self, name: str, words: list[str]) -> None:
+        """A command of ``velum`` on this node's mesh. The environment's settings are not for it."""
+        from velum.cli import scatter
+
+        try:
+            args = options.parse(_COMMANDS[name], words, {})
+        except SystemExit:  # after --help
+            return
+        if name == "jobs":
+            self._write(scatter.jobs_text(self.mesh, args))
+            return
+        run = scatter.look
+        if name == "scatter":
+            run, args.file = scatter.start, os.path.expanduser(args.file)
+        try:
+            with self._interruptible():
+                status = run(self.mesh, args, self._write, self.closing.is_set)
+        except KeyboardInterrupt:
+            self._say(["cancelled" if name == "scatter" else "no longer watched"])
+            return
+        if status is None:
+            raise LineError("the node is leaving; the job goes on in the mesh")
+
     def _answer(self, future: TaskFuture) -> None:
         try:
-            self.waiting = True
-            value = self._await(future)
+            with self._interruptible():
+                value = self._await(future)
         except KeyboardInterrupt:
             future.cancel()
             self._say(["cancelled"])
             return
-        finally:
-            self.waiting = False
         where = f"(node {future.node or '?'}, {show.duration(future.elapsed_us)})"
         self._say([f"{show.value_text(value) or 'done'}   {self._paint('dim', where)}"])
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Here Ctrl-C is raised, also one that came when it could not be yet."""
+        self.waiting = True
+        try:
+            if self.struck:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self.waiting = self.struck = False
 
     def _await(self, future: TaskFuture) -> Any:
         """The result; gives up, cancelling, when the node is told to leave meanwhile."""
@@ -233,13 +308,10 @@ class Completions:
         elif words[0] == "help":
             yield from _starting(word, ((name, "") for name in WORDS))
         elif word.startswith("--"):
-            options = {"wasm": _WASM_OPTIONS}.get(words[0], ())
-            if words[0] in BUILT_INS:
-                options = _CALL_OPTIONS
-            yield from _starting(word, ((option, "") for option in options))
-        elif words[0] == "wasm" and place == 1:
+            yield from _starting(word, _flags(words[0]))
+        elif words[0] in ("wasm", "scatter") and place == 1:
             yield from _files(word)
-        elif words[0] == "wasm" and place == 2:
+        elif words[0] in ("wasm", "scatter") and place == 2:
             yield from _starting(word, self._functions(words[1]))
 
     def _functions(self, path: str) -> list[tuple[str, str]]:
@@ -265,6 +337,15 @@ class Completions:
         except (OSError, _core.CoreError):
             return []
         return known[1]
+
+
+def _flags(name: str) -> list[tuple[str, str]]:
+    """(option, note) of a command of the prompt."""
+    if name in _COMMANDS:
+        return [(f"--{setting.name}", setting.help) for setting in _COMMANDS[name].settings]
+    if name in BUILT_INS:
+        return [(option, "") for option in _CALL_OPTIONS]
+    return [(option, "") for option in _WASM_OPTIONS] if name == "wasm" else []
 
 
 def _starting(word: str, choices: Iterable[tuple[str, str]]) -> Iterator[Choice]:
@@ -329,7 +410,7 @@ class Repl:
         with patch_stdout(raw=True):
             while not self._shell.closing.is_set():
                 try:
-                    line = self._session.prompt()
+                    line = self._session.prompt(pre_run=self._begin_prompt)
                     if not self._shell.run(line):
                         return
                 except EOFError:
@@ -348,11 +429,15 @@ class Repl:
     def interrupt(self) -> None:
         """Ctrl-C as a signal: stops the task under way. For a signal handler in `run`'s thread.
 
-        At the prompt Ctrl-C is a key, not a signal; between the two there is nothing to stop, and
-        an exception there would meet prompt_toolkit half set up.
+        At the prompt Ctrl-C is a key, not a signal. Between the two an exception would meet
+        prompt_toolkit half set up, so the task is stopped when it is waited for.
         """
         if self._shell.waiting:
             raise KeyboardInterrupt
+        self._shell.struck = True
+
+    def _begin_prompt(self) -> None:
+        self._shell.struck = False
 
     def _end_prompt(self) -> None:
         app = self._session.app

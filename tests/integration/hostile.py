@@ -12,6 +12,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.integration.meshes import PATIENCE_S
@@ -78,8 +79,16 @@ def task(correlation: int, hash: bytes, placed: bool = False) -> bytes:
     return protocol.build("TASK", correlation, **fields, name="run", args=[])
 
 
+def vectors(group: str) -> dict[str, bytes]:
+    """The golden frames of one file, by name."""
+    lines = (Path(protocol.__file__).parent / f"{group}.txt").read_text("ascii").splitlines()
+    pairs = (line.split() for line in lines if line)
+    return {name: bytes.fromhex(frame) for name, frame in pairs}
+
+
 def samples() -> dict[str, bytes]:
     """One right frame of every type."""
+    jobs = vectors("jobs")
     hash = bytes(range(32))
     value = {"type": protocol.I64, "bits": 30}
     sync = {"members": [{"record": record(77, 9, 5), "health": HEALTH}]}
@@ -96,6 +105,12 @@ def samples() -> dict[str, bytes]:
         "ERROR": protocol.build("ERROR", 7, code=60, node=2, deaths=1, text="no"),
         "PROGRESS": protocol.build("PROGRESS", 7, done=1, total=2),
         "CANCEL": protocol.build("CANCEL", 7, code=protocol.CANCELLED),
+        "SCATTER": jobs["scatter"],
+        "LEASE": jobs["lease"],
+        "SLICES": jobs["example_slices"],
+        "TRIM": jobs["trim"],
+        "JOB": jobs["job"],
+        "JOB_ASK": jobs["job_ask_cancel"],
         "MODULE_WANT": protocol.build("MODULE_WANT", 7, hash=hash, offset=0),
         "MODULE": protocol.build("MODULE", 7, hash=hash, total=4, offset=0, bytes=b"\0asm"),
         "SYNC": protocol.build("SYNC", 7, **sync),

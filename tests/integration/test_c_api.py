@@ -21,10 +21,12 @@ from velum.client import Client
 from velum.errors import TaskStopped, VelumError
 
 EMBED_ID = 42
+FAR = 2_000_000_000  # counting primes up to there takes hours
 PROMISE_S = 0.4  # a stop takes 200 ms at most; a busy machine gets the double
 SUM = str(GUESTS / "sum.wasm")
 PRIMES = str(GUESTS / "primes.wasm")
 LOOP = str(GUESTS / "loop.wasm")
+TRAPS = str(GUESTS / "traps.wasm")
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +35,26 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_core(tmp_path_factory.mktemp("core"))
 
 
-@pytest.fixture(scope="module")
-def embed(core: Path) -> Path:
-    """examples/embed.c, compiled as its head says, warnings as errors."""
-    program = core / "embed"
+def compile_example(core: Path, name: str) -> Path:
+    """examples/NAME.c, compiled as its head says, warnings as errors."""
+    program = core / name
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    source, library = ROOT / "examples" / "embed.c", core / "libvelum.a"
+    source, library = ROOT / "examples" / f"{name}.c", core / "libvelum.a"
     compiler = tool("cc") or tool("gcc") or tool("clang") or "cc"
     run(compiler, *flags, "-I", ROOT / "csrc" / "include", source, library, "-lm", "-o", program)
     return program
+
+
+@pytest.fixture(scope="module")
+def embed(core: Path) -> Path:
+    """The example that joins a mesh."""
+    return compile_example(core, "embed")
+
+
+@pytest.fixture(scope="module")
+def scatter(core: Path) -> Path:
+    """The example that gives a job to a mesh."""
+    return compile_example(core, "scatter")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +67,7 @@ def client(nodes: Processes) -> Client:
     return nodes.client()
 
 
-def start_embed(program: Path, *words: str) -> subprocess.Popen[str]:
+def start(program: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(program), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -67,7 +80,7 @@ def test_embed_uses_the_mesh_and_works_for_it(
     embed: Path, nodes: Processes, client: Client
 ) -> None:
     words = (nodes.address(1), str(EMBED_ID), "3", SUM, "sum", "10", "20", "30")
-    with start_embed(embed, *words) as process:
+    with start(embed, *words) as process:
         wait_state(client, EMBED_ID, "alive")
         row = member(client, EMBED_ID)
         assert row is not None and (row.role, row.slots) == ("leaf", 1) and row.speed > 0
@@ -85,12 +98,12 @@ def test_embed_uses_the_mesh_and_works_for_it(
 
 
 def test_embed_is_told_what_is_wrong(embed: Path, nodes: Processes) -> None:
-    with start_embed(embed, nodes.address(1), "1", "0") as twin:
+    with start(embed, nodes.address(1), "1", "0") as twin:
         out, err = twin.communicate(timeout=PATIENCE_S)
     assert (twin.returncode, out) == (1, "")
     assert "DUPLICATE_ID" in err and nodes.address(1) in err
     words = (nodes.address(1), "43", "0", SUM, "sum", "1", "2")
-    with start_embed(embed, *words) as wrong:
+    with start(embed, *words) as wrong:
         _, err = wrong.communicate(timeout=PATIENCE_S)
     assert wrong.returncode == 1 and "arguments do not fit" in err
 
@@ -98,7 +111,7 @@ def test_embed_is_told_what_is_wrong(embed: Path, nodes: Processes) -> None:
 def test_embed_outlives_the_node_it_came_through(embed: Path, mesh: StartMesh) -> None:
     both = mesh(2)
     other = both.client(2)
-    with start_embed(embed, both.address(1), str(EMBED_ID), "60") as process:
+    with start(embed, both.address(1), str(EMBED_ID), "60") as process:
         wait_state(other, EMBED_ID, "alive")
         both.kill(1)
         eventually(lambda: both.is_gone(1), "node 1 is gone")
@@ -109,6 +122,46 @@ def test_embed_outlives_the_node_it_came_through(embed: Path, mesh: StartMesh) -
         process.kill()
         wait_state(other, EMBED_ID, "dead")
         process.communicate()
+
+
+# ---- a program that scatters ----
+
+
+def test_a_program_scatters(scatter: Path, nodes: Processes) -> None:
+    with start(scatter, nodes.address(1), PRIMES, "count_primes", "0", "500000") as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (0, "41538\n"), err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((TRAPS, "divide", "-10", "10"), ("TRAP_DIVIDE_BY_ZERO", "slice 9")),
+        ((PRIMES, "count_primes", "0", "3000000000"), ("arguments do not fit",)),
+        ((SUM, "sum", "0", "10"), ("arguments do not fit",)),
+    ],
+    ids=["a slice fails", "a bound does not fit", "another kind of function"],
+)
+def test_a_scatter_that_fails_says_why(
+    scatter: Path, nodes: Processes, words: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    with start(scatter, nodes.address(1), *words) as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (1, "")
+    assert all(part in err for part in told), err
+
+
+def test_a_scatter_outlives_the_node_it_came_through(scatter: Path, mesh: StartMesh) -> None:
+    three = mesh(3)
+    words = (three.address(1), PRIMES, "count_primes", "0", "3000000")
+    with start(scatter, *words) as process:
+        assert process.stderr is not None
+        while (line := process.stderr.readline()) and line.startswith("0 of "):
+            pass
+        assert line.endswith(" nodes\n"), line
+        three.kill(1)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (0, "216816\n"), err
 
 
 def test_the_header_is_good_for_cpp() -> None:
@@ -139,6 +192,18 @@ int velum_spawn(velum *v, const char *name, const velum_value *args, size_t narg
 int velum_spawn_wasm(velum *v, const void *module, size_t size, const char *function,
                      const velum_value *args, size_t nargs, uint32_t timeout_ms, uint32_t *out);
 int velum_wait(velum *v, uint32_t ticket, uint32_t timeout_ms, velum_outcome *out);
+typedef struct {
+    uint8_t reduce, priority; uint32_t slices, timeout_ms, limit_ms; uint64_t fuel; uint32_t pages;
+    velum_value missing; bool keep_going, wrap; const char *label;
+} velum_scatter_options;
+typedef struct {
+    uint32_t slices, done, failed; uint64_t elapsed_ms; uint8_t state; uint16_t nodes;
+} velum_job_progress;
+int velum_spawn_wasm_distributed(velum *v, const void *module, size_t size, const char *function,
+                                 int64_t start, int64_t end, const velum_scatter_options *options,
+                                 uint32_t *out);
+int velum_get_progress(velum *v, uint32_t ticket, velum_job_progress *out);
+int velum_cancel(velum *v, uint32_t ticket);
 int velum_nodes(velum *v, uint32_t timeout_ms, const char **json);
 velum_value velum_i32(int32_t x);
 velum_value velum_i64(int64_t x);
@@ -150,12 +215,13 @@ const char *velum_errname(int err);
 class Library:
     """libvelum as cffi sees it, and one instance: a client of a node."""
 
-    def __init__(self, path: Path, node: str) -> None:
+    def __init__(self, core: Path, node: str) -> None:
         from cffi import FFI
 
-        self.ffi = FFI()
+        suffix = "dylib" if sys.platform == "darwin" else "so"
+        self.ffi: Any = FFI()
         self.ffi.cdef(DECLARATIONS)
-        self.c: Any = self.ffi.dlopen(str(path))
+        self.c: Any = self.ffi.dlopen(str(core / f"libvelum.{suffix}"))
         join = self.ffi.new("char[]", node.encode())
         config = self.ffi.new("velum_config *", {"id": 0, "join": join})
         out = self.ffi.new("velum **")
@@ -170,8 +236,7 @@ class Library:
 
 
 def test_cffi_loads_the_library_and_calls(core: Path, nodes: Processes) -> None:
-    suffix = "dylib" if sys.platform == "darwin" else "so"
-    lib = Library(core / f"libvelum.{suffix}", nodes.address(1))
+    lib = Library(core, nodes.address(1))
     c, ffi = lib.c, lib.ffi
     ticket = ffi.new("uint32_t *")
     args = ffi.new("velum_value[]", [c.velum_i64(1 << 40), c.velum_i64(20)])
@@ -190,6 +255,34 @@ def test_cffi_loads_the_library_and_calls(core: Path, nodes: Processes) -> None:
     assert c.velum_nodes(lib.mesh, 5000, ffi.cast("const char **", text)) == 0
     assert 1 in {row["id"] for row in json.loads(ffi.string(text[0]))}
     c.velum_close(lib.mesh)
+
+
+def test_cffi_scatters(core: Path, nodes: Processes, client: Client) -> None:
+    lib = Library(core, nodes.address(1))
+    c, ffi = lib.c, lib.ffi
+    ticket = ffi.new("uint32_t *")
+    now = ffi.new("velum_job_progress *")
+    options = ffi.new("velum_scatter_options *", {"reduce": 8, "slices": 100})  # FIRST
+    options.missing = c.velum_i32(-1)
+    module = (GUESTS / "search.wasm").read_bytes()
+    words = (lib.mesh, module, len(module), b"search", 0, 100_000)
+    assert c.velum_spawn_wasm_distributed(*words, options, ticket) == 0
+    assert c.velum_get_progress(lib.mesh, ticket[0], now) == 0 and now.slices == 100
+    assert c.velum_as_i64(lib.outcome(ticket).value) == 62596
+    module = Path(PRIMES).read_bytes()
+    words = (lib.mesh, module, len(module), b"count_primes", 0, FAR)
+    assert c.velum_spawn_wasm_distributed(*words, ffi.NULL, ticket) == 0
+    began = time.monotonic()
+    while now.state == 0 and time.monotonic() - began < PATIENCE_S:
+        assert c.velum_wait(lib.mesh, ticket[0], 10, ffi.new("velum_outcome *")) == 0
+        assert c.velum_get_progress(lib.mesh, ticket[0], now) == 0
+    assert c.velum_cancel(lib.mesh, ticket[0]) == 0
+    assert ffi.string(c.velum_errname(lib.outcome(ticket).error)) == b"CANCELLED"
+    c.velum_close(lib.mesh)
+    eventually(
+        lambda: [job["state"] for job in client.jobs() if job["end"] == FAR] == ["cancelled"],
+        "the mesh has stopped it",
+    )
 
 
 # ---- a node without Python ----

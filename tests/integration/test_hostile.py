@@ -44,7 +44,10 @@ def two(shared_mesh: StartMesh) -> Processes:
 
 @pytest.fixture(scope="module")
 def client(two: Processes) -> Client:
-    return two.client()
+    client = two.client()
+    job = client.scatter(GUESTS / "primes.wasm", "count_primes", 0, 200_000)  # starts all workers
+    assert job.result(PATIENCE_S) == 17_984
+    return client
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """A mesh of plain Python for the tests of the faces.
 
-It knows just enough to answer: built-ins are done here, wasm functions are looked up in a table,
-and every call is noted. It keeps the shapes of velum.api and nothing else.
+It knows just enough to answer: built-ins are done here, wasm functions are looked up in a table, a
+scatter ends as its script says, and every call is noted. It keeps the shapes of velum.api and
+nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import pytest
 
 from velum.api import Mesh, NodeInfo, TaskFuture, Work
 from velum.errors import VelumError, code_of, error_from
+from velum.policy.job import I64, Ask, Record, Share, State, as_plain
+from velum.scatterjob import ScatterJob
+from velum.wasm import Module
 
 SUMS: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
@@ -41,8 +45,56 @@ def node_info(id: int, **changes: Any) -> NodeInfo:
     return NodeInfo(**{**facts, **changes})
 
 
+def record(job: ScatterJob, **changes: Any) -> Record:
+    """A word of node 2 on a job, of which half is done unless told otherwise."""
+    slices = job.spec.slices if job.spec is not None else 100
+    facts: dict[str, Any] = {
+        "job": job.number,
+        "attempt": 1,
+        "state": State.RUNNING,
+        "epoch": 1,
+        "coordinator": 2,
+        "sequence": 1,
+        "slices": slices,
+        "done": slices // 2,
+        "failed": 0,
+        "checksum": 0,
+        "elapsed_ms": 1000,
+        "retries": 0,
+        "duplicates": 0,
+        "code": 0,
+        "text": "",
+        "answer": None,
+        "holders": (1, 3),
+        "shares": (Share(1, 2, slices // 2, 900), Share(2, 1, 0, 50)),
+    }
+    return Record(**{**facts, **changes})
+
+
+def done(job: ScatterJob, **changes: Any) -> Record:
+    """Its last word: the answer is 41538 unless told otherwise."""
+    slices = job.spec.slices if job.spec is not None else 100
+    facts = {"state": State.DONE, "done": slices, "answer": (I64, 41538), "sequence": 9}
+    return record(job, **{**facts, **changes})
+
+
+def failed(job: ScatterJob, name: str, text: str, **changes: Any) -> Record:
+    """Its last word: an error."""
+    facts = {"state": State.FAILED, "code": code_of(name), "text": text, "sequence": 9}
+    return record(job, **{**facts, **changes})
+
+
+def values_of(*numbers: int) -> bytes:
+    """Integers as values of slices."""
+    return b"".join((number & (1 << 64) - 1).to_bytes(8, "little") for number in numbers)
+
+
 class FakeMesh(Mesh):
-    """Answers at once; `fails` makes every task end with an error, `hangs` makes none end."""
+    """Answers at once; `fails` makes every task end with an error, `hangs` makes none end.
+
+    `script(job)` is what a scatter hears when it is submitted or followed. A cancel ends it, and
+    every wish is noted in `asked`.
+    """
 
     def __init__(self) -> None:
         self.address = "127.0.0.1:8001"
@@ -54,6 +106,10 @@ class FakeMesh(Mesh):
         self.futures: list[TaskFuture] = []
         self.closed = False
         self.left = 0
+        self.jobs_known: list[ScatterJob] = []
+        self.followed: list[tuple[ScatterJob, bool]] = []
+        self.asked: list[tuple[int, Ask]] = []
+        self.script: Callable[[ScatterJob], None] = lambda job: job.heard(done(job))
 
     def spawn(self, name: str, *args: Any, **options: Any) -> TaskFuture:
         self.calls.append((name, args, options))
@@ -98,6 +154,32 @@ class FakeMesh(Mesh):
 
     def _submit(self, work: Work) -> None:
         raise AssertionError("the fake answers above this")
+
+    def _scatter(self, job: ScatterJob, module: Module) -> None:
+        self.jobs_known.append(job)
+        self.script(job)
+
+    def _follow(self, job: ScatterJob) -> None:
+        self.followed.append((job, job.wants_values))
+        known = next((known for known in self.jobs_known if known.number == job.number), None)
+        if known is None:
+            text = f"no node of the mesh knows a job {job.id}"
+            job.fail(error_from(code_of("JOB_UNKNOWN"), text))
+            return
+        assert known.spec is not None
+        job.heard_spec(known.spec)
+        self.script(job)
+
+    def _ask_job(self, job_id: int, ask: Ask) -> None:
+        self.asked.append((job_id, ask))
+        if ask is Ask.CANCEL:
+            for job in [*self.jobs_known, *(job for job, _ in self.followed)]:
+                if job.number == job_id:
+                    over = {"state": State.CANCELLED, "code": code_of("CANCELLED")}
+                    job.heard(record(job, **over, text="job was cancelled", sequence=99))
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        return [as_plain(job.record or record(job), job.spec) for job in self.jobs_known]
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> FakeMesh:

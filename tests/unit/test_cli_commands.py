@@ -238,7 +238,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     overview = said(capsys)[0]
     assert main(["--help"]) == 0
     assert said(capsys)[0] == overview
-    for name in ("node", "call", "wasm", "doctor", "up", "demo", "sim"):
+    for name in ("node", "call", "wasm", "scatter", "jobs", "job", "doctor", "up", "demo", "sim"):
         assert f"\n  {name} " in overview
     assert main(["help", "wasm"]) == 0
     assert main(["wasm", "--help"]) == 0

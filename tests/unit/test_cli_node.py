@@ -67,7 +67,7 @@ def ends_with(end: object) -> None:
 
 def test_options_reach_the_node(started: list[FakeNode]) -> None:
     words = "3 --host 10.0.0.3 --port 0 --join a:1,b:2 --workers 5 --memory 64K --no-beacon"
-    assert node_main([*words.split(), "--beacon-port", "9"]) == 0
+    assert node_main([*words.split(), "--beacon-port", "9", "--state-dir", "kept"]) == 0
     args, options = started[0].arguments
     options.pop("on_member")
     assert args == (3, 0)
@@ -78,6 +78,7 @@ def test_options_reach_the_node(started: list[FakeNode]) -> None:
         "workers": 5,
         "memory": 65536,
         "beacon": False,
+        "state_dir": "kept",
     }
     assert started[0].closed
 

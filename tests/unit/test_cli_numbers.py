@@ -47,7 +47,14 @@ def test_every_number_reads_back(value: float) -> None:
 
 @given(st.text())
 def test_any_text_is_a_number_or_a_value_error(text: str) -> None:
-    for read in (numbers.number, numbers.seconds, numbers.size, numbers.port, numbers.address):
+    for read in (
+        numbers.number,
+        numbers.whole_number,
+        numbers.seconds,
+        numbers.size,
+        numbers.port,
+        numbers.address,
+    ):
         try:
             read(text)
         except ValueError as error:
@@ -62,6 +69,29 @@ def test_range_of_integers() -> None:
             numbers.call_number(word)
     with pytest.raises(ValueError, match="64 bits"):
         numbers.wasm_number(str(2**64))
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("10_000_000", 10_000_000),
+        ("0x1e1", 481),
+        ("1e8", 100_000_000),
+        ("2.50e3", 2500),
+        ("-1E+2", -100),
+        ("0e99", 0),
+        (str(-(2**63)), -(2**63)),
+        ("9007199254740993e0", 9007199254740993),
+    ],
+)
+def test_whole_number(word: str, value: int) -> None:
+    assert numbers.whole_number(word) == value
+
+
+@pytest.mark.parametrize("word", ["1.5", "1.25e1", "1e-3", "1e19", "1e999", "inf", "", "e8"])
+def test_no_whole_number(word: str) -> None:
+    with pytest.raises(ValueError, match="no integer|64 bits"):
+        numbers.whole_number(word)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +143,8 @@ def test_bounded_numbers() -> None:
     assert numbers.port("0") == 0
     assert numbers.workers("0") == 0
     assert numbers.count("1") == 1
+    assert numbers.priority("100") == 100
+    assert numbers.slice_count("1_048_576") == 1 << 20
     for read, word in (
         (numbers.node_id, "0"),
         (numbers.node_id, "65536"),
@@ -121,6 +153,9 @@ def test_bounded_numbers() -> None:
         (numbers.count, "0"),
         (numbers.demo_nodes, "1"),
         (numbers.count, "2.5"),
+        (numbers.priority, "0"),
+        (numbers.priority, "101"),
+        (numbers.slice_count, "1048577"),
     ):
         with pytest.raises(ValueError):
             read(word)

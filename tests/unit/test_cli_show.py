@@ -72,31 +72,6 @@ def test_colours_only_where_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert show.Paint(Terminal())("red", "x") == "x"
 
 
-def test_bar_elsewhere_than_on_a_terminal_is_a_line_a_tenth() -> None:
-    out = io.StringIO()
-    bar = show.Progress(out, "work", 20)
-    for done in range(1, 21):
-        bar.update(done, "note")
-    bar.close()
-    lines = out.getvalue().splitlines()
-    assert len(lines) == 10
-    assert (lines[0], lines[-1]) == ("work  10%  note", "work 100%  note")
-
-
-def test_bar_on_a_terminal_redraws_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    out = Terminal()
-    bar = show.Progress(out, "work", 2)
-    bar.update(1, "half")
-    bar.interject("something happened")
-    bar.update(2)
-    bar.close()
-    text = out.getvalue()
-    assert "[############............]  50%  half" in text
-    assert "something happened\n" in text
-    assert text.endswith(f"[{'#' * 24}] 100%  \n")
-
-
 def _log_line(as_json: bool, capsys: pytest.CaptureFixture[str]) -> str:
     logs.configure("info", as_json)
     logger = logging.getLogger("velum.test")

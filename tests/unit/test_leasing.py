@@ -14,7 +14,7 @@ from velum.policy.crew import (
     STILL_MS_MIN,
     Crew,
 )
-from velum.policy.job import I64, LEASE_BIT, Failure, Reduce, Share, Spec
+from velum.policy.job import I64, LEASE_BIT, Failure, Reduce, Spec
 from velum.policy.jobs_io import Grant, Revoke, Trim
 from velum.policy.leasing import (
     BACKOFF_MS,
@@ -85,13 +85,13 @@ class Rig:
         if last:
             del self.open[grant.ticket]
         spans = [span] if span[0] < span[1] else []
-        self.leasing.reported(grant.ticket, grant.node, spans, spans, busy_us, last, self.now)
+        self.leasing.reported(grant.ticket, grant.node, spans, busy_us, last, self.now)
         grant.count -= span[1] - span[0]
         grant.first = span[1]
         return self.step()
 
     def told(self, ticket: int, node: int, *spans: Span, last: bool = False) -> Effects:
-        self.leasing.reported(ticket, node, spans, spans, 0, last, self.now)
+        self.leasing.reported(ticket, node, spans, 0, last, self.now)
         return self.step()
 
     def refuse(self, grant: Grant, code: int = Code.BUSY, deaths: int = 0) -> Failure | None:
@@ -149,6 +149,7 @@ def test_the_first_leases_are_one_slice_each_to_measure_by_and_two_a_slot() -> N
     ]  # fmt: skip
     assert all(grant.spec is rig.spec for grant in grants(rig.first))
     assert rig.leasing.open_leases(1) == 4 and rig.leasing.open_leases(9) == 0
+    assert rig.leasing.has(rig.lease(1).ticket) and not rig.leasing.has(1)
     assert rig.step() == []
 
 
@@ -216,6 +217,21 @@ def test_a_lease_that_turns_out_long_is_cut_back_to_a_second() -> None:
             break
     assert isinstance(effects[0], Trim) and effects[0].ticket == long.ticket
     assert 1 <= long.count <= LEASE_MS_MAX / 4
+
+
+def test_time_before_a_leases_first_report_counts_only_as_far_as_the_guest_ran() -> None:
+    rig = Rig(1000, 1)
+    for _ in range(2):  # the module came, then another job had its turn
+        rig.now += 3000
+        rig.report(rig.lease(1), busy_us=10_000)
+    assert rig.lease(1).count == LEASE_MS_MAX / 10
+    rig.now += 100
+    rig.report(rig.lease(1), 10, busy_us=100_000)
+    rig.now += 200
+    rig.report(rig.lease(1), 10, busy_us=100_000)
+    assert rig.lease(1, 1).count == LEASE_MS_MAX / 10
+    rig.report(rig.lease(1), busy_us=800_000)
+    assert rig.lease(1, 1).count < LEASE_MS_MAX / 10, "others had their part of the CPU"
 
 
 def test_members_without_slots_get_nothing() -> None:
@@ -311,6 +327,15 @@ def test_a_node_that_stood_still_has_one_slice_at_a_time_until_it_is_heard() -> 
     assert rig.lease(1).count == 1
     rig.report(rig.lease(1))
     assert len(rig.spans(1)) == 2
+
+
+def test_a_worker_that_hangs_leaves_its_nodes_other_slots_at_work() -> None:
+    rig = running(100, 10)
+    rig.now += STILL_MS_MIN + 1
+    rig.usable(1, 2)
+    assert rig.spans(1) == [(2, 3), (3, 4)], "one at a time, beside the one that stands still"
+    rig.report(rig.lease(1, 1))
+    assert len(rig.spans(1)) == 4, "it is heard again: all that its slots may have"
 
 
 def test_scans_for_what_can_be_moved_are_spread_out() -> None:
@@ -468,14 +493,6 @@ def test_a_report_with_gaps_leaves_them_free() -> None:
     rig = running(100, 10)
     lease = rig.lease(1)
     assert only_grant(rig.told(lease.ticket, 1, (10, 12))).first == 2
-
-
-def test_shares_tell_who_did_what() -> None:
-    rig = Rig(100, 1, 1)
-    rig.report(rig.lease(1), busy_us=2500)
-    rig.leasing.reported(1, 7, [(90, 91)], [(90, 93)], 1000, False, rig.now)
-    assert rig.leasing.shares == [Share(1, 2, 1, 2), Share(2, 2, 0, 0), Share(7, 0, 1, 1)]
-    assert rig.leasing.has(rig.lease(1).ticket) and not rig.leasing.has(1)
 
 
 # ---- leases come back ----

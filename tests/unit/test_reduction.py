@@ -190,6 +190,7 @@ def test_products_at_the_edges() -> None:
     assert decided(Reduce.PRODUCT, [I64_MIN, -1]).code == Code.OVERFLOW
     assert answered(Reduce.PRODUCT, [I64_MIN, -1], flags=WRAP) == I64_MIN
     assert answered(Reduce.PRODUCT, [1 << 32, 1 << 32, 7], flags=WRAP) == 0
+    assert (answered(Reduce.PRODUCT, [-3] * 51, flags=WRAP) + 3**51) % (1 << 64) == 0
 
 
 def test_bits_with_sign_extended() -> None:

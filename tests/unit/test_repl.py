@@ -9,6 +9,7 @@ import pytest
 from tests.unit import fakes
 from velum import repl
 from velum.errors import code_of, error_from
+from velum.policy.job import Ask, Reduce
 
 GUESTS = Path(__file__).parents[1] / "guests"
 
@@ -98,6 +99,76 @@ def test_a_leaving_node_waits_for_nothing(
     assert session.mesh.futures[0].cancelled()
 
 
+def test_scatter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(GUESTS.parent))
+    monkeypatch.setenv("VELUM_REDUCE", "max")  # of the program, not of this line
+    assert session.say("scatter ~/guests/primes.wasm count_primes 0 1e4 --slices 8") == "41538"
+    (job,) = session.mesh.jobs_known
+    assert job.spec is not None
+    assert (job.spec.end, job.spec.slices, job.spec.reduce) == (10_000, 8, Reduce.SUM)
+    assert session.say("jobs").splitlines()[1].startswith(job.id)
+    assert "answer" in session.say(f"job {job.id}")
+    assert session.say(f"job {job.id} --watch") == "41538"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("scatter", "FILE"),
+        ("scatter f.wasm run 0", "END"),
+        ("scatter f.wasm run 0 1.5", "no integer"),
+        ("scatter f.wasm run 0 9 --reduce avg", "avg"),
+        ("scatter f.wasm run 0 9 --node a:1", "--node"),
+        ("scatter /none.wasm run 0 9", "No such file"),
+        ("jobs --watch", "--watch"),
+        ("job", "ID"),
+        ("job xyz", "no job's id"),
+        ("job 0000000000000007", "knows a job"),
+        ("job 7 --cancel --watch", "goes with neither"),
+    ],
+)
+def test_mistakes_of_jobs(session: Session, line: str, message: str) -> None:
+    said = session.say(line)
+    assert said.startswith("error: ") and message in said
+
+
+def test_help_of_a_command_at_the_prompt(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert session.say("scatter --help") == ""
+    assert "--keep-going" in capsys.readouterr().out
+    assert "--keep-going" in session.say("help scatter")
+
+
+def test_interrupt_cancels_a_scatter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bool:
+        assert session.shell.waiting
+        raise KeyboardInterrupt
+
+    session.mesh.script = lambda job: None
+    monkeypatch.setattr("velum.scatterjob.ScatterJob.wait_progress", interrupted)
+    assert session.say(f"scatter {GUESTS}/primes.wasm count_primes 0 9") == "cancelled"
+    (job,) = session.mesh.jobs_known
+    assert session.mesh.asked == [(job.number, Ask.CANCEL)] and not session.shell.waiting
+
+
+def test_an_interrupt_before_the_waiting_counts(session: Session) -> None:
+    session.mesh.hangs = True
+    session.shell.struck = True
+    assert session.say("add 1 2") == "cancelled" and session.mesh.futures[0].cancelled()
+    session.shell.struck = True
+    assert session.say(f"scatter {GUESTS}/primes.wasm count_primes 0 9") == "cancelled"
+    assert session.mesh.jobs_known == []
+    assert session.say(f"scatter {GUESTS}/primes.wasm count_primes 0 9") == "41538"
+
+
+def test_a_leaving_node_leaves_its_jobs_running(session: Session) -> None:
+    session.mesh.script = lambda job: None
+    session.shell.closing.set()
+    said = session.say(f"scatter {GUESTS}/primes.wasm count_primes 0 9")
+    assert "the job goes on in the mesh" in said and session.mesh.asked == []
+
+
 def test_nodes_status_help(session: Session) -> None:
     assert session.say("nodes").splitlines()[1].split()[0] == "*1"
     assert "modules.count" in session.say("status")
@@ -120,11 +191,16 @@ def choices(text: str) -> list[str]:
 
 def test_completion_of_words() -> None:
     assert choices("") == list(repl.WORDS)
-    assert choices("s") == ["sub", "status"]
+    assert choices("s") == ["sub", "scatter", "status"]
+    assert choices("jo") == ["jobs", "job"]
     assert choices("help n") == ["nodes"]
     assert choices("add --") == ["--timeout", "--on"]
     assert choices("wasm f.wasm run 1 --f") == ["--fuel"]
     assert choices("nodes ") == []
+    assert choices("job 5f --") == ["--watch", "--cancel", "--resume", "--json"]
+    assert choices("scatter f.wasm run 0 9 --pr") == ["--priority"]
+    assert choices("scatter --node") == [], "the mesh is the node's own"
+    assert choices("frob --") == []
 
 
 def test_completion_of_files_and_functions() -> None:
@@ -134,6 +210,8 @@ def test_completion_of_files_and_functions() -> None:
     assert choices("wasm /no/such/folder/") == []
     assert "count_primes" in choices(f"wasm {GUESTS}/primes.wasm ")
     assert choices(f"wasm {GUESTS}/primes.wasm cou") == ["count_primes"]
+    assert choices(f"scatter {GUESTS}/pri") == ["primes.wasm"]
+    assert choices(f"scatter {GUESTS}/primes.wasm cou") == ["count_primes"]
 
 
 def test_completion_of_functions_of_what_is_no_module(tmp_path: Path) -> None:

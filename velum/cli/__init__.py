@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from velum.cli.options import Command, UsageError, load, parse
 from velum.cli.table import COMMANDS, NODE
@@ -26,7 +26,8 @@ _HINTS = {
     "SIGNATURE": "velum inspect FILE shows the signatures",
     "UNKNOWN_NAME": "built-ins are add, sub, mul and div",
     "MODULE_INVALID": "velum inspect FILE says where",
-    "DEADLINE": "give it longer with --timeout",
+    "DEADLINE": "give it longer with --timeout, a scatter as a whole with --limit",
+    "JOB_UNKNOWN": "velum jobs shows those that the mesh knows",
     "FUEL": "give it more with --fuel",
     "GUEST_MEMORY": "give it more with --memory",
 }
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except BaseException as error:
-        explained = _explain(error, as_json="--json" in words)
+        explained = explain(error, as_json="--json" in words)
         if explained is None:
             raise
         return explained
@@ -114,8 +115,11 @@ def _overview() -> str:
     )
 
 
-def _explain(error: BaseException, *, as_json: bool) -> int | None:
-    """Says an error and returns the exit status; None for one that is a fault of velum itself."""
+def explain(
+    error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None
+) -> int | None:
+    """Says an error and returns the exit status; None for one that is a fault of velum itself.
+    `facts` are put beside it in JSON."""
     from velum.cli import show
 
     if isinstance(error, KeyboardInterrupt):
@@ -139,5 +143,7 @@ def _explain(error: BaseException, *, as_json: bool) -> int | None:
     show.complain(f"{error}; {hint}" if hint else str(error))
     if as_json:
         described = {"code": error.code, "name": error.name, "node": error.node}
-        print(show.dump({"error": {**described, "message": str(error)}}), flush=True)
+        print(
+            show.dump({**(facts or {}), "error": {**described, "message": str(error)}}), flush=True
+        )
     return exit_status(error)

@@ -23,12 +23,12 @@ WATCH_S = 1.0  # members' figures change once a second; looking more often shows
 ANSWER_GRACE_S = 2.0  # past a task's timeout: the mesh stops the task itself, this is for a mesh
 # that does not answer any more
 
-_CLEAR_SCREEN = "\x1b[H\x1b[2J"
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 
 def call(args: Namespace) -> int:
     """``velum call NAME ARGS...``"""
-    with _attach(args) as mesh:
+    with attach(args) as mesh:
         future = mesh.spawn(args.name, *args.args, timeout=args.timeout, node=args.on)
         return _answer(future, args)
 
@@ -36,7 +36,7 @@ def call(args: Namespace) -> int:
 def wasm(args: Namespace) -> int:
     """``velum wasm FILE FUNC ARGS...``"""
     pages = args.memory // PAGE_BYTES if args.memory else None
-    with _attach(args) as mesh:
+    with attach(args) as mesh:
         future = mesh.spawn_wasm(
             args.file,
             args.function,
@@ -52,7 +52,7 @@ def wasm(args: Namespace) -> int:
 def nodes(args: Namespace) -> int:
     """``velum nodes``"""
     paint = show.Paint(sys.stdout)
-    with _attach(args) as mesh:
+    with attach(args) as mesh:
         while True:
             members = mesh.nodes()
             if args.json:
@@ -60,7 +60,7 @@ def nodes(args: Namespace) -> int:
             else:
                 text = "\n".join(show.nodes_table(members, paint))
             clear = args.watch and not args.json and show.is_terminal(sys.stdout)
-            print(_CLEAR_SCREEN + text if clear else text, flush=True)
+            print(CLEAR_SCREEN + text if clear else text, flush=True)
             if not args.watch:
                 return 0
             time.sleep(WATCH_S)
@@ -68,7 +68,7 @@ def nodes(args: Namespace) -> int:
 
 def status(args: Namespace) -> int:
     """``velum status``"""
-    with _attach(args) as mesh:
+    with attach(args) as mesh:
         values = mesh.status()
     if args.json:
         print(show.dump(values, pretty=True))
@@ -129,7 +129,8 @@ def extern_text(extern: dict[str, Any]) -> str:
     return f"{kind} {name}: {low} {unit if low == 1 else plural}{most}"
 
 
-def _attach(args: Namespace) -> Client:
+def attach(args: Namespace) -> Client:
+    """The mesh that the options name, as a context manager."""
     from velum.client import connect
 
     return connect(args.node, beacon_port=args.beacon_port)

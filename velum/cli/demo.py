@@ -11,28 +11,28 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections import Counter
-from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from velum.api import TaskFuture
 from velum.cli import show
 from velum.cli.commands import where_and_when
+from velum.cli.progress import REDRAW_S, JobDisplay
 from velum.installed import installed
 
 if TYPE_CHECKING:
+    from velum.api import TaskFuture
     from velum.client import Client
     from velum.localmesh import LocalMesh
+    from velum.scatterjob import Progress, ScatterJob
 
 COMPLETE_S = 15.0  # until all nodes see each other; half a second unless the machine is busy
 WORKERS_S = 2.0  # until their workers have measured themselves
 LOOK_S = 0.05
-ANSWER_S = 30.0  # for all tasks together
+ANSWER_S = 30.0  # for one task
+SCATTER_S = 300.0  # for the scatter, on a very slow machine
 FEW_END, FEW = 500_000, 41_538  # this many primes are below: counted by one task
-MANY_END, MANY = 5_000_000, 348_513  # and below this: about a second for two cores
-TASKS = 200
-KILL_AT = 0.4  # share of the tasks answered
+MANY_END, MANY = 20_000_000, 1_270_607  # and below this: some seconds for two cores
+KILL_AT = 0.5  # share of the slices done
 
 _SUMS: tuple[tuple[str, int, int, int], ...] = (("add", 10, 20, 30), ("mul", 6, 7, 42))
 
@@ -43,10 +43,9 @@ class Outcome:
 
     single_right: bool = True  # the answers of tasks that ran alone
     primes: int = 0  # below MANY_END
-    count_s: float = 0.0
     killed: int = 0
-    by_node: Counter[int] = field(default_factory=Counter)
-    sent_again: int | None = None  # None: the node asked does not count it
+    adopted_by: int = 0
+    job: dict[str, Any] = field(default_factory=dict)  # its last progress
 
     @property
     def right(self) -> bool:
@@ -75,7 +74,7 @@ class Story:
         self.command("nodes")
         end = time.monotonic() + WORKERS_S
         members = mesh.nodes()
-        while time.monotonic() < end and not all(info.slots for info in members):
+        while time.monotonic() < end and not all(info.speed for info in members):
             time.sleep(LOOK_S)
             members = mesh.nodes()
         for line in show.nodes_table(members, self._paint):
@@ -94,46 +93,46 @@ class Story:
         self.outcome.single_right &= value == expected
         self.say(f"{value}   {self._paint('dim', f'({where_and_when(future)})')}")
 
-    def many(self, mesh: Client, nodes: LocalMesh, guest: bytes) -> None:
-        """Counts primes in many tasks, and kills a node when some are answered."""
-        outcome = self.outcome
-        victim = max(nodes.nodes)
-        self.say(f"\nprimes below {MANY_END:,}, as {TASKS} tasks at once;")
-        self.say(f"node {victim} will be killed when {KILL_AT:.0%} are answered")
-        step = MANY_END // TASKS
-        began = time.monotonic()
-        futures: list[Future[Any]] = [
-            mesh.spawn_wasm(guest, "count_primes", start, start + step)
-            for start in range(0, MANY_END, step)
-        ]
-        bar = show.Progress(self._out, "primes", TASKS)
-        try:
-            for done, future in enumerate(as_completed(futures, ANSWER_S), 1):
-                assert isinstance(future, TaskFuture)
-                outcome.primes += future.result()
-                outcome.by_node[future.node or 0] += 1
-                if done == round(TASKS * KILL_AT):
-                    nodes.kill(victim)
-                    outcome.killed = victim
-                    bar.interject(self._paint("red", f"kill -9 node {victim}"))
-                bar.update(done, _shares(outcome.by_node))
-        finally:
-            bar.close()
-        outcome.count_s = time.monotonic() - began
-        outcome.sent_again = mesh.status().get("tasks_sent_again")
+    def scatter(self, mesh: Client, nodes: LocalMesh, guest: bytes) -> None:
+        """Counts primes over all nodes, and kills the one that coordinates it at about half."""
+        self.command(f"scatter primes.wasm count_primes 0 {MANY_END}")
+        job = mesh.scatter(guest, "count_primes", 0, MANY_END)
+        display = JobDisplay(self._out, "primes.wasm")
+        end = time.monotonic() + SCATTER_S
+        while not job.done() and time.monotonic() < end:
+            job.wait_progress(REDRAW_S)
+            progress = job.progress()
+            if not self.outcome.killed and progress.done >= KILL_AT * progress.slices:
+                self._kill(job, nodes, display)
+            display.update(progress)
+        progress = job.progress()
+        display.finish(progress)
+        self.outcome.primes = job.result(1)
+        self.outcome.job = progress.as_dict()
+        if progress.coordinator != self.outcome.killed:
+            self.outcome.adopted_by = progress.coordinator or 0
+        self._sum_up(progress)
+
+    def _kill(self, job: ScatterJob, nodes: LocalMesh, display: JobDisplay) -> None:
+        victim = job.progress().coordinator
+        assert victim is not None  # it has told how far it is
+        nodes.kill(victim)
+        self.outcome.killed = victim
+        display.clear()
+        self.say(self._paint("red", f"kill -9 node {victim}, which coordinates the job"))
+
+    def _sum_up(self, progress: Progress) -> None:
+        primes, killed, adopted = self.outcome.primes, self.outcome.killed, self.outcome.adopted_by
+        verdict = self._paint("green", "right")
+        if primes != MANY:
+            verdict = self._paint("red", f"WRONG, there are {MANY}")
+        took = show.duration(progress.elapsed_s * 1e6)
+        self.say(f"{primes}   ({verdict}; {took})")
+        self.say(f"\nnode {killed} was killed on the way; node {adopted} took the job over,")
+        self.say("this program went on at another node, no slice was lost or counted twice")
 
     def end(self, seconds: float) -> None:
-        """What came of it."""
-        outcome = self.outcome
-        verdict = self._paint("green", "right")
-        if outcome.primes != MANY:
-            verdict = self._paint("red", f"WRONG, there are {MANY}")
-        self.say(f"{outcome.primes}   ({verdict}; {show.duration(outcome.count_s * 1e6)})")
-        self.say(f"\ntasks answered by: {_shares(outcome.by_node)}")
-        again = ""
-        if outcome.sent_again is not None:
-            again = f"; {show.plural(outcome.sent_again, 'task')} sent again"
-        self.say(f"node {outcome.killed} was killed on the way{again}; none lost")
+        """How long it took."""
         self.say(f"the whole demonstration took {seconds:.1f} s")
 
 
@@ -157,7 +156,7 @@ def run(args: Namespace) -> int:
         with connect(nodes.nodes[1].address) as mesh:
             story.members(mesh)
             story.singles(mesh, guest)
-            story.many(mesh, nodes, guest)
+            story.scatter(mesh, nodes, guest)
     seconds = time.monotonic() - began
     story.end(seconds)
     if args.json:
@@ -169,14 +168,8 @@ def _described(outcome: Outcome, seconds: float) -> dict[str, object]:
     return {
         "right": outcome.right,
         "primes": outcome.primes,
-        "tasks": TASKS,
-        "tasks_by_node": dict(sorted(outcome.by_node.items())),
         "killed": outcome.killed,
-        "sent_again": outcome.sent_again,
-        "count_s": round(outcome.count_s, 3),
+        "adopted_by": outcome.adopted_by,
+        "job": outcome.job,
         "seconds": round(seconds, 3),
     }
-
-
-def _shares(by_node: Counter[int]) -> str:
-    return "  ".join(f"node {node}: {count}" for node, count in sorted(by_node.items()))

@@ -143,6 +143,7 @@ def _start(args: Namespace, announcer: Announcer) -> Node:
         workers=args.workers,
         memory=args.memory,
         beacon=not args.no_beacon,
+        state_dir=args.state_dir,
         on_member=announcer.member,
     )
 

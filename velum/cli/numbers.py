@@ -7,6 +7,8 @@ or raises ValueError with a text that completes "argument X: ...".
 
 from __future__ import annotations
 
+import re
+
 Number = int | float
 
 INT64_MIN = -(2**63)
@@ -15,6 +17,9 @@ UINT64_MAX = 2**64 - 1
 PAGE_BYTES = 65536
 NODE_ID_MAX = 65535
 PORT_MAX = 65535
+
+# An integer with a power of ten; two digits of exponent are more than 64 bits have room for.
+_POWER = re.compile(r"([+-]?)(\d[\d_]*)(?:\.(\d+))?[eE]\+?(\d{1,2})")
 
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TIME_UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
@@ -48,6 +53,20 @@ def wasm_number(word: str) -> Number:
     value = number(word)
     if isinstance(value, int) and not INT64_MIN <= value <= UINT64_MAX:
         raise ValueError(f"{word.strip()} does not fit 64 bits")
+    return value
+
+
+def whole_number(word: str) -> int:
+    """An integer of 64 bits with sign: ``10 -3 10_000_000 0xff``; ``1e8`` and ``2.5e6`` are exact
+    too."""
+    text = word.strip()
+    found = _POWER.fullmatch(text)
+    try:
+        value = _powered(*found.groups()) if found else _integer(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no integer; write 10, -3, 50_000_000, 0xff or 1e8") from None
+    if not INT64_MIN <= value <= INT64_MAX:
+        raise ValueError(f"{text} does not fit 64 bits")
     return value
 
 
@@ -111,6 +130,16 @@ def count(word: str) -> int:
     return _within(word, 1, UINT64_MAX, "must be a whole number of at least 1")
 
 
+def priority(word: str) -> int:
+    """A job's share of the workers, 1 to 100."""
+    return _within(word, 1, 100, "a priority is a number from 1 to 100")
+
+
+def slice_count(word: str) -> int:
+    """Slices of a job, 1 to 1,048,576."""
+    return _within(word, 1, 1 << 20, "the number of slices is from 1 to 1048576")
+
+
 def demo_nodes(word: str) -> int:
     """Nodes of the demo, 2 to 16: one must die and one must live."""
     return _within(word, 2, 16, "the demo takes 2 to 16 nodes")
@@ -133,6 +162,15 @@ def _integer(text: str) -> int:
         return int(text, 10)
     except ValueError:
         return int(text, 0)
+
+
+def _powered(sign: str, digits: str, behind: str | None, exponent: str) -> int:
+    """``2.5e6`` exactly; ValueError when it is no integer."""
+    behind = (behind or "").rstrip("0")
+    zeros = int(exponent) - len(behind)
+    if zeros < 0:
+        raise ValueError
+    return int(int(f"{sign}{digits}{behind}") * 10**zeros)
 
 
 def _within(word: str, low: int, high: int, why: str) -> int:

@@ -10,12 +10,8 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
-
-BAR_CELLS = 24
-BAR_REDRAW_S = 0.05  # 20 pictures a second: smooth, and no load on a slow terminal
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -160,6 +156,42 @@ def nodes_table(nodes: Iterable[Any], paint: Paint) -> list[str]:
     return painted
 
 
+_JOB_TITLES = ("id", "state", "runs", "range", "done", "elapsed", "coordinator", "holders")
+_JOB_RIGHT = frozenset({4, 5, 6})
+_JOB_COLOURS = {"running": "cyan", "done": "green", "failed": "red", "cancelled": "yellow"}
+
+
+def range_text(start: int, end: int) -> str:
+    """``[0, 500000)``."""
+    return f"[{start}, {end})"
+
+
+def jobs_table(jobs: Sequence[Mapping[str, Any]], paint: Paint) -> list[str]:
+    """Scatters as a table, in the order given."""
+    lines = table(
+        _JOB_TITLES,
+        [
+            (
+                job["id"],
+                job["state"],
+                tame(f"{job.get('module', '?')} {job.get('function', '?')}"),
+                range_text(job["start"], job["end"]) if "start" in job else "?",
+                f"{100 * job['done'] // max(job['slices'], 1)}%",
+                duration(job["elapsed_ms"] * 1e3),
+                str(job["coordinator"]),
+                " ".join(map(str, job["holders"])),
+            )
+            for job in jobs
+        ],
+        right=_JOB_RIGHT,
+    )
+    painted = [paint("bold", lines[0])]
+    for job, line in zip(jobs, lines[1:], strict=True):
+        colour = _JOB_COLOURS.get(job["state"], "dim")
+        painted.append(line.replace(job["state"], paint(colour, job["state"]), 1))
+    return painted
+
+
 def facts(values: Mapping[str, Any], paint: Paint) -> list[str]:
     """A mapping as aligned ``name  value`` lines; nested mappings as ``outer.inner``."""
     flat = list(_flatten("", values))
@@ -180,63 +212,13 @@ def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterable[tuple[str, str]
             yield name, str(value)
 
 
+def tame(text: str) -> str:
+    """Text that may come from a peer, without line ends and control characters: those are not
+    passed on to the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def complain(message: str) -> None:
-    """One line of trouble on stderr: ``velum: message``. Part of it may come from a peer, so that
-    line ends and control characters are not passed on to the terminal."""
+    """One line of trouble on stderr: ``velum: message``."""
     paint = Paint(sys.stderr)
-    line = "".join(c if c.isprintable() else " " for c in message)
-    print(f"{paint('red', 'velum:')} {line}", file=sys.stderr, flush=True)
-
-
-class Progress:
-    """A bar that is redrawn on a terminal, and a line for every tenth elsewhere."""
-
-    def __init__(self, stream: TextIO, label: str, total: int) -> None:
-        self._stream = stream
-        self._label = label
-        self._total = max(total, 1)
-        self._terminal = is_terminal(stream)
-        self._paint = Paint(stream)
-        self._drawn_at = -math.inf
-        self._tenth = 0
-        self._width = 0
-
-    def update(self, done: int, note: str = "") -> None:
-        """Shows `done` of the total, and a note behind it."""
-        share = min(done / self._total, 1.0)
-        if self._terminal:
-            now = time.monotonic()
-            if now - self._drawn_at < BAR_REDRAW_S and done < self._total:
-                return
-            self._drawn_at = now
-            self._draw(share, note)
-        elif int(share * 10) > self._tenth:
-            self._tenth = int(share * 10)
-            print(f"{self._label} {share:4.0%}  {note}".rstrip(), file=self._stream, flush=True)
-
-    def interject(self, line: str) -> None:
-        """Prints a line of its own above the bar."""
-        self._clear()
-        print(line, file=self._stream, flush=True)
-        self._drawn_at = -math.inf
-
-    def close(self) -> None:
-        """Ends the bar's line; what follows starts on a fresh one."""
-        if self._terminal and self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-        self._width = 0
-
-    def _draw(self, share: float, note: str) -> None:
-        full = int(share * BAR_CELLS)
-        bar = self._paint("green", "#" * full) + self._paint("dim", "." * (BAR_CELLS - full))
-        plain = f"{self._label} [{'#' * BAR_CELLS}] {share:4.0%}  {note}"
-        self._clear()
-        self._stream.write(f"{self._label} [{bar}] {share:4.0%}  {note}")
-        self._stream.flush()
-        self._width = len(plain)
-
-    def _clear(self) -> None:
-        if self._terminal and self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-        self._width = 0
+    print(f"{paint('red', 'velum:')} {tame(message)}", file=sys.stderr, flush=True)

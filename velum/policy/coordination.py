@@ -8,7 +8,7 @@ wants done is appended to the list of effects that it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from .copies import Copies
@@ -54,6 +54,7 @@ class Held:
     tries: int = 0  # at getting the module
     watched: bool = False  # a client here wants to know of it
     lead: Coordination | None = None  # this node coordinates it
+    asked: set[int] = field(default_factory=set)  # for what it lacked at the job's end
     asked_at: int = -1_000_000  # when a copy was last asked for or given for a wrong checksum
     restored: bool = False  # from a journal; nobody else has been heard of it yet
 
@@ -148,9 +149,7 @@ class Coordination:
         covered: list[Span] = [(first, first + len(v) // 8) for first, v in event.runs]
         covered += [(failure.slice, failure.slice + 1) for failure in event.failures]
         self.copies.gained(new)
-        self.leasing.reported(
-            event.ticket, event.node, new, covered, event.busy_us, event.last, now
-        )
+        self.leasing.reported(event.ticket, event.node, covered, event.busy_us, event.last, now)
 
     def usable(self, node: int) -> None:
         """A member can be sent leases, or its figures have changed."""

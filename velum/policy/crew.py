@@ -5,7 +5,7 @@ Refuses to know: which slices are free, who is to get them, and the clock.
 
 A node runs `slots` leases at a time, in the order of their grants; the others wait there. Its
 *pace*, the milliseconds that one slot takes for one slice, is a moving average of what its reports
-show, on the wall's clock: what other jobs take of the same workers counts. Until a node has
+show, on the wall's clock: what others take of the same CPUs counts. Until a node has
 reported, its calibrated speed stands in, by the ratio of pace to speed of those that have.
 """
 
@@ -52,6 +52,8 @@ class Lease:
     careful: bool
     granted_at: int
     since: int | None = None  # when it progressed last, or began; None: it waits there
+    heard: bool = False  # it has reported
+    still: bool = False  # it was found to stand still, and has not progressed since
     twin: Lease | None = None  # the other lease of a doubled slice; both have just that one left
     double: bool = False  # of the two, the later one
 
@@ -82,10 +84,13 @@ class Member:
     mute: bool = False  # stood still or was overtaken, and has not been heard since
 
     def room(self, per_slot: int = LEASES_PER_SLOT) -> bool:
-        """Whether it can take another lease, at so many a slot. A mute one has one at a time."""
+        """Whether it can take another lease, at so many a slot. A mute one has one at a time, those
+        that stand still aside: it may be one of its workers that hangs, and not the node."""
         if self.resting or not self.slots:
             return False
-        return len(self.leases) < (1 if self.mute else self.slots * per_slot)
+        if not self.mute:
+            return len(self.leases) < self.slots * per_slot
+        return len(self.leases) < self.slots and all(x.still for x in self.leases.values())
 
     def promote(self, now: int) -> None:
         """Notes that the leases at the head of its queue run now."""

@@ -326,7 +326,7 @@ class Jobs:
     def _on_unknown(self, event: JobUnknown) -> None:
         job = self._held.get(event.job)
         if job is not None:
-            self._complete(job, behind=event.node)
+            self._complete(job)
         seek = self._seeks.get(event.job)
         if seek is not None:
             seek.asked.discard(event.node)
@@ -500,19 +500,19 @@ class Jobs:
             return
         if record.claim > mine.claim:
             self._accept(job, record)
-        elif job.lead is not None or record.sequence <= mine.sequence:
-            return
-        else:
+        elif record.state == State.RUNNING:
+            if job.lead is not None or record.sequence <= mine.sequence:
+                return
             self._update(job, record)
-        if record.job in self._held and job.lead is None:
-            if node == record.coordinator:
-                self._compare(job, record, node)
-            else:
-                self._complete(job, node)
+        if record.state != State.RUNNING:
+            self._complete(job, node)
+        elif record.job in self._held and job.lead is None and node == record.coordinator:
+            self._compare(job, record, node)
 
     def _accept(self, job: Held, record: Record) -> None:
         """A greater claim than this node knew."""
         before = job.record
+        job.asked.clear()
         if 0 < before.attempt < record.attempt:
             job.ledger.forget_failures()
             self._reductions[record.job] = Reduction(job.spec, job.ledger)
@@ -544,26 +544,25 @@ class Jobs:
         something."""
         ledger = job.ledger
         soon = self._now < job.asked_at + COMPARE_MS
-        soon = soon and record.state == State.RUNNING  # of an end there is one record only
         if soon or record.checksum in (0, ledger.checksum()) or node not in self._members:
             return
         job.asked_at = self._now
         if ledger.done + ledger.failed < record.done + record.failed:
             self._out.append(SendAsk(node, record.job, Ask.HOLD))
-        elif record.state == State.RUNNING:
+        else:
             self._out.append(SendCopy(node, record.job, *job.full_copy()))
 
-    def _complete(self, job: Held, teller: int = 0, behind: int = 0) -> None:
-        """A copy that learnt of the end, and not of all before it, asks another for the rest: the
-        first there is, or the first behind one that could not help."""
+    def _complete(self, job: Held, teller: int = 0) -> None:
+        """A copy that learnt of the end, and not of all before it, asks those who should know, one
+        after the other: who answers sends its record last, or says that it has nothing."""
         record = job.record
-        if record.state != State.RUNNING and job.lacks:
-            sources = [record.coordinator, *record.holders, teller]
-            if behind:
-                sources = sources[sources.index(behind) + 1 :] if behind in sources else []
-            source = next((n for n in sources if n != self._me and n in self._members), None)
-            if source is not None:
-                self._out.append(SendAsk(source, record.job, Ask.HOLD))
+        if record.state == State.RUNNING or not job.lacks:
+            return
+        for node in (teller, record.coordinator, *record.holders):
+            if node in self._members and node != self._me and node not in job.asked:
+                job.asked.add(node)
+                self._out.append(SendAsk(node, record.job, Ask.HOLD))
+                return
 
     def _on_hold(self, event: HoldRequested) -> None:
         job = self._held.get(event.job)

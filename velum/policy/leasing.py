@@ -34,14 +34,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import ceil, inf
 from typing import Final
 
 from .agenda import Agenda
 from .crew import LEASES_PER_SLOT, Crew, Lease, Member
-from .job import Failure, Share, Spec
+from .job import Failure, Spec
 from .jobs_io import Grant, Revoke, Trim
 from .slices import Span, Spans
 from .tasks import Code
@@ -74,12 +73,6 @@ DEATH_REST_MS: Final = LEASE_MS_MAX
 _REST: Final = 0  # kind of alarm; its key names a node
 
 
-@dataclass(slots=True)
-class _Tally:
-    done: int = 0
-    busy_us: int = 0
-
-
 class Leasing:
     """The state machine. `free` are the slices to be run, `tickets` gives a new ticket each call.
     Times are integer milliseconds and never go back."""
@@ -98,7 +91,6 @@ class Leasing:
         self._deaths: dict[int, Counter[int]] = {}  # of workers: by slice, by node
         self._losses: Counter[int] = Counter()  # of nodes, by slice
         self._lost: list[Failure] = []
-        self._tallies: dict[int, _Tally] = {}
         self._agenda = Agenda()
         # Members with room for a lease; with a slot that has nothing to run; to be looked at again.
         self._roomy: dict[int, Member] = {}
@@ -148,20 +140,10 @@ class Leasing:
     # ---- reports ----
 
     def reported(
-        self,
-        ticket: int,
-        node: int,
-        runs_new: Iterable[Span],
-        covered: Iterable[Span],
-        busy_us: int,
-        last: bool,
-        now: int,
+        self, ticket: int, node: int, covered: Iterable[Span], busy_us: int, last: bool, now: int
     ) -> None:
-        """A node reports of a lease: of slices `covered`, done or failed; the values of `runs_new`
-        were not known before. `last`: the lease is over."""
-        tally = self._tallies.setdefault(node, _Tally())
-        tally.done += sum(end - first for first, end in runs_new)
-        tally.busy_us += busy_us
+        """A node reports of a lease: of slices `covered`, done or failed, after `busy_us` in the
+        guest. `last`: the lease is over."""
         spans = list(covered)
         lease = self._leases.get(ticket)
         if lease is None or lease.node != node:
@@ -185,7 +167,7 @@ class Leasing:
         reach = max((min(e, end) for f, e in spans if f < end and e > first), default=first)
         if reach > first:
             self._measure(lease, member, reach - first, busy_us, now)
-            lease.position, lease.since = reach, now
+            lease.position, lease.since, lease.still = reach, now, False
         member.mute, member.backoff_ms = False, 0
         self._touched[member.id] = member
         self._forget(spans)
@@ -198,11 +180,13 @@ class Leasing:
             self._give_up(lease, max(1, int(LEASE_MS_MAX / pace)))
 
     def _measure(self, lease: Lease, member: Member, count: int, busy_us: int, now: int) -> None:
-        busy = min(busy_us / 1000, now - lease.granted_at + 1)
-        elapsed = 0 if lease.since is None else now - lease.since
-        if member.pace is None and busy:
-            elapsed = 0  # the module had to come, a worker to start
-        self._crew.measure(member, max(elapsed, busy) / count)
+        """The time in the guest is the node's word; the wall's clock shows what else there is, but
+        from a lease's second report on only: before, it may have waited for its turn."""
+        took = min(busy_us / 1000, now - lease.granted_at + 1)
+        if lease.since is not None and (lease.heard or not took):
+            took = max(took, now - lease.since)
+        lease.heard = True
+        self._crew.measure(member, took / count)
 
     def settled(self, spans: Iterable[Span]) -> None:
         """These slices have become known by other ways than a report."""
@@ -311,7 +295,6 @@ class Leasing:
         careful = first in self._fragile
         lease = Lease(self._tickets(), member.id, first, end, careful, now)
         self._leases[lease.ticket] = member.leases[lease.ticket] = lease
-        self._tallies.setdefault(member.id, _Tally())
         grant = Grant(member.id, lease.ticket, self._spec, first, end - first, careful)
         self._grants[lease.ticket] = grant
         member.promote(now)
@@ -448,16 +431,18 @@ class Leasing:
         that has made slices free."""
         for end, lease in self._forecast(now):
             member = self._crew.members[lease.node]
+            if lease.since is not None and now - lease.since > self._crew.still_ms(member):
+                lease.still = True
+                self._touched[member.id] = member
             if not lease.spare:
                 continue
-            if lease.since is None and end == inf:
+            if lease.still:
+                self._give_up(lease, 1)
+                member.mute = True
+            elif lease.since is None and end == inf:
                 self._free.add(lease.position, lease.end)
                 self._revoke(lease)
                 member.mute = True
-            elif lease.since is not None and now - lease.since > self._crew.still_ms(member):
-                self._give_up(lease, 1)
-                member.mute = True
-                self._touched[member.id] = member
         return bool(self._free)
 
     def _steal(self, now: int) -> None:
@@ -561,14 +546,6 @@ class Leasing:
         """Leases that a node has."""
         member = self._crew.members.get(node)
         return len(member.leases) if member else 0
-
-    @property
-    def shares(self) -> list[Share]:
-        """What every node did that had a lease or reported, by node."""
-        return [
-            Share(node, self.open_leases(node), tally.done, tally.busy_us // 1000)
-            for node, tally in sorted(self._tallies.items())
-        ]
 
     def validate(self) -> None:
         """Raises AssertionError if an invariant does not hold."""

@@ -228,7 +228,7 @@ class Reduction:
                 return self._failed(ledger.failure(self._front))
             end = ledger.run_end(self._front, self.needed_end)
             self._search(self._front, end)
-            self._front = min(end, self.needed_end)
+            self._front = end
         bits = spec.missing if self._found is None else ledger.bits(self._found)
         return Verdict(State.DONE, (spec.result, bits_of(spec.result, number(spec.result, bits))))
 
