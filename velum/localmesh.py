@@ -2,8 +2,9 @@
 
 Owns the processes and what they report: each is `velum node ID --json --until-eof`, whose stdout
 says when it serves and how its peers change, and which leaves when this program's end of its stdin
-closes, however this program ends. Refuses to know terminals: what the nodes report is handed to
-`on_event` and `on_log`, called from one thread a node. `velum up`, `velum demo` and tests use it.
+closes, however this program ends. A node can be killed, stopped, continued, asked to leave, and
+started again. Refuses to know terminals: what the nodes report is handed to `on_event` and
+`on_log`, called from one thread a node. `velum up`, `velum demo`, `velum chaos` and tests use it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from velum.errors import VelumError, code_of
 
+LOOK_S = 0.5  # a signal that comes at the wrong instant does not wake who waits
 STOP_S = 5.0  # a node hands back its work and leaves well within
 
 # The settings of this program are not its nodes': VELUM_PORT would give all the same one.
@@ -37,8 +39,25 @@ class LocalNode:
         self.process = process
         self.address = ""
         self.ready = False
+        self.paused = False
         self.peers: set[int] = set()
         self.last_words = ""  # the last line of its log: why it ended, if it ended badly
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        return self.process.poll() is not None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is ready, and neither stopped nor ended."""
+        return self.ready and not self.paused and not self.ended
+
+    def signal(self, number: int) -> None:
+        """Sends the process a signal; nothing happens when it has ended."""
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
 
 
 class LocalMesh:
@@ -50,14 +69,24 @@ class LocalMesh:
         *,
         ports: Callable[[int], int | None] = lambda _: None,
         options: Sequence[str] = (),
+        own: Callable[[int], Sequence[str]] = lambda _: (),
+        prefix: Callable[[int], Sequence[str]] = lambda _: (),
+        environment: Mapping[str, str] | None = None,
         on_event: Callable[[int, Event], None] = lambda *_: None,
         on_log: Callable[[int, str], None] = lambda *_: None,
     ) -> None:
         """Starts the nodes at once; none is ready yet.
 
         `ports(id)` gives a node's port: None for 8000 + id, 0 for any free one. `options` are more
-        words of `velum node`, the same for all.
+        words of `velum node`, the same for all, and `own(id)` those of one. `prefix(id)` are words
+        of a command that runs its own words as a program, as `ip netns exec NAME` does.
+        `environment` is added to that of the nodes.
         """
+        self._ports = ports
+        self._options = tuple(options)
+        self._own = own
+        self._prefix = prefix
+        self._environment = {**_environment(), **(environment or {})}
         self._on_event = on_event
         self._on_log = on_log
         self._changed = threading.Condition()
@@ -65,24 +94,34 @@ class LocalMesh:
         self.nodes: dict[int, LocalNode] = {}
         try:
             for id in ids:
-                port = ports(id)
-                more = [] if port is None else ["--port", str(port)]
-                self._start(id, [*more, *options])
+                self.start(id)
         except BaseException:
             self.stop(0)
             raise
 
-    def _start(self, id: int, options: Sequence[str]) -> None:
+    def start(self, id: int) -> None:
+        """Starts a node; one that has ended again, on the port that it had. It is not ready yet."""
+        before = self.nodes.get(id)
+        port = self._ports(id)
+        if before is not None:
+            assert before.ended, f"node {id} runs"
+            self._close_stdin(before)
+            if before.address:
+                port = int(before.address.rpartition(":")[2])
+        words = [] if port is None else ["--port", str(port)]
+        words += [*self._options, *self._own(id)]
+        command = [sys.executable, "-m", "velum", "node", str(id), "--json", "--until-eof", *words]
         process = subprocess.Popen(
-            [sys.executable, "-m", "velum", "node", str(id), "--json", "--until-eof", *options],
+            [*self._prefix(id), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=_environment(),
+            env=self._environment,
             start_new_session=True,  # Ctrl-C reaches this program only, which then stops them
         )
         node = self.nodes[id] = LocalNode(id, process)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
         for target in (self._read_events, self._read_log):
             thread = threading.Thread(target=target, args=(node,), name=f"node {id}", daemon=True)
             thread.start()
@@ -98,19 +137,23 @@ class LocalMesh:
 
     def _read_events(self, node: LocalNode) -> None:
         assert node.process.stdout is not None
-        for line in node.process.stdout:
-            event: Event = json.loads(line)
-            if "event" not in event:
-                continue  # the error that ends it; the log has it too
-            self._on_event(node.id, event)  # before anybody who waits for it goes on
-            with self._changed:
-                self._note(node, event)
-                self._changed.notify_all()
+        with node.process.stdout as lines:
+            for line in lines:
+                if line.endswith("\n"):  # else it was killed within a word
+                    self._told(node, json.loads(line))
         node.process.wait()
         with self._changed:
             node.ready = False
             self._changed.notify_all()
         self._on_event(node.id, {"event": "ended", "status": node.process.returncode})
+
+    def _told(self, node: LocalNode, event: Event) -> None:
+        if "event" not in event:
+            return  # the error that ends it; the log has it too
+        self._on_event(node.id, event)  # before anybody who waits for it goes on
+        with self._changed:
+            self._note(node, event)
+            self._changed.notify_all()
 
     @staticmethod
     def _note(node: LocalNode, event: Event) -> None:
@@ -123,9 +166,10 @@ class LocalMesh:
 
     def _read_log(self, node: LocalNode) -> None:
         assert node.process.stderr is not None
-        for line in node.process.stderr:
-            node.last_words = line.rstrip()
-            self._on_log(node.id, node.last_words)
+        with node.process.stderr as lines:
+            for line in lines:
+                node.last_words = line.rstrip()
+                self._on_log(node.id, node.last_words)
 
     # ---- waiting ----
 
@@ -138,7 +182,7 @@ class LocalMesh:
         with self._changed:
             while not self._is_complete():
                 for node in self.nodes.values():
-                    if node.process.poll() is not None:
+                    if node.ended:
                         raise VelumError(
                             code_of("SYSTEM"), f"node {node.id} ended at once: {self._why(node)}"
                         )
@@ -165,21 +209,37 @@ class LocalMesh:
 
     def wait_ended(self) -> None:
         """Waits until every node has ended by itself."""
-        for node in self.nodes.values():
-            node.process.wait()
+        with self._changed:
+            while not all(node.ended for node in self.nodes.values()):
+                self._changed.wait(LOOK_S)
 
-    # ---- ending ----
+    # ---- what befalls them ----
 
     def kill(self, id: int) -> None:
         """Ends a node with SIGKILL: it says nothing to anybody."""
-        self.nodes[id].process.kill()
+        self.nodes[id].signal(signal.SIGKILL)
+
+    def leave(self, id: int) -> None:
+        """Asks a node to leave the mesh and to end."""
+        self.nodes[id].signal(signal.SIGTERM)
+
+    def pause(self, id: int) -> None:
+        """Stops a node's process: it keeps its connections and does nothing."""
+        self.nodes[id].paused = True
+        self.nodes[id].signal(signal.SIGSTOP)
+
+    def resume(self, id: int) -> None:
+        """Lets it go on."""
+        self.nodes[id].signal(signal.SIGCONT)
+        self.nodes[id].paused = False
+
+    # ---- ending ----
 
     def stop(self, timeout: float = STOP_S) -> None:
         """Asks every node to leave, and kills those that have not after `timeout` seconds."""
-        for node in self.nodes.values():
-            if node.process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    node.process.send_signal(signal.SIGTERM)
+        for id in self.nodes:
+            self.leave(id)
+            self.resume(id)
         end = time.monotonic() + timeout
         for node in self.nodes.values():
             try:
@@ -188,11 +248,14 @@ class LocalMesh:
                 node.process.kill()
                 node.process.wait()
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(1.0)  # each closes the pipe that it reads
         for node in self.nodes.values():
-            for pipe in (node.process.stdin, node.process.stdout, node.process.stderr):
-                if pipe is not None:
-                    pipe.close()
+            self._close_stdin(node)
+
+    @staticmethod
+    def _close_stdin(node: LocalNode) -> None:
+        assert node.process.stdin is not None
+        node.process.stdin.close()
 
 
 def _environment() -> dict[str, str]:

@@ -35,7 +35,9 @@ class FakeNode(fakes.FakeMesh):
         on_member(fakes.node_info(3, state="left"), "alive")
         on_member(fakes.node_info(1), None)
 
-    def wait(self) -> BaseException | None:
+    stopped = True
+
+    def wait(self, timeout: float | None = None) -> BaseException | None:
         if isinstance(self.end, int):
             signal.raise_signal(self.end)
         return self.end

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 
 FLUSH_S = 1.0  # what a slow reader of stdout may hold up the end
+# A signal may be taken by another thread, as by a process that was stopped and goes on: the main
+# thread, which must act on it, is not woken by that and looks by itself.
+SIGNAL_S = 0.5
 ONE_SIGNAL_S = 0.2  # a process and its group are often told together: that is one request
 
 
@@ -162,7 +165,9 @@ def _has_terminal(args: Namespace) -> bool:
 def _serve(node: Node) -> int:
     """Without a prompt: until a signal, or until the node ends by itself."""
     try:
-        error = node.wait()
+        error = node.wait(SIGNAL_S)
+        while not node.stopped:
+            error = node.wait(SIGNAL_S)
     except StopRequested:
         node.leave()
         return 0

@@ -27,7 +27,20 @@ _TIMEOUT = Setting(
     "timeout", "stop the task after this long: 5, 0.2, 500ms, 2min", numbers.seconds, metavar="S"
 )
 _ON = Setting("on", "run on this node and no other", numbers.node_id, metavar="ID")
-_ATTACH = (_NODE, _BEACON_PORT)
+_FUEL = Setting(
+    "fuel", "most loop rounds and calls that the guest may make", numbers.count, metavar="N"
+)
+_GUEST_MEMORY = Setting(
+    "memory",
+    "most linear memory of the guest; else the node's own limit",
+    numbers.guest_memory,
+    metavar="SIZE",
+)
+_MODULE = (
+    Positional("file", "the module, a .wasm file"),
+    Positional("function", "an exported function of it", metavar="FUNC"),
+)
+ATTACH = (_NODE, _BEACON_PORT)  # of every command that uses a mesh; at a prompt they mean nothing
 
 _HOST = Setting(
     "host",
@@ -83,6 +96,11 @@ until SIGTERM or Ctrl-C, hands its work back, and leaves.""",
         _WORKERS,
         _MEMORY,
         _NO_BEACON,
+        Setting(
+            "state-dir",
+            "keep scatters here, so that they go on when the whole mesh was switched off",
+            metavar="DIR",
+        ),
         _LOG_LEVEL,
         _LOG_JSON,
         Setting("json", "peers and state as JSON lines on stdout; never a prompt", kind="switch"),
@@ -111,7 +129,7 @@ with sign, and overflow is an error; one float makes both floats.""",
         Positional("name", "add, sub, mul or div", metavar="NAME"),
         Positional("args", "numbers: 10 -3 0xff 2.5", numbers.call_number, "ARG", many=True),
     ),
-    settings=(*_ATTACH, _TIMEOUT, _ON, _JSON, _VERBOSE),
+    settings=(*ATTACH, _TIMEOUT, _ON, _JSON, _VERBOSE),
 )
 
 WASM = Command(
@@ -125,27 +143,106 @@ against the function's signature before anything is sent; see velum inspect FILE
   velum wasm spin.wasm spin --timeout 500ms      ends with status 4""",
     run="velum.cli.commands:wasm",
     positionals=(
-        Positional("file", "the module, a .wasm file"),
-        Positional("function", "an exported function of it", metavar="FUNC"),
+        *_MODULE,
         Positional(
             "args", "numbers, typed by the signature", numbers.wasm_number, "ARG", many=True
         ),
     ),
+    settings=(*ATTACH, _TIMEOUT, _FUEL, _GUEST_MEMORY, _ON, _JSON, _VERBOSE),
+)
+
+SCATTER = Command(
+    name="scatter",
+    summary="run a function over a range, on all workers of the mesh",
+    text="""Cut the range from START up to END into slices, call FUNC(from, to, ARGS...) on each,
+on all workers of the mesh, and print what --reduce makes of the values: the answer of one node
+alone, whichever nodes die on the way. FUNC takes two i32 or two i64 first and returns a number.
+Ctrl-C cancels the job; a second one does not wait for that. With --detach the job goes on by
+itself: see velum jobs and velum job ID.""",
+    examples="""  velum scatter tests/guests/primes.wasm count_primes 0 50000000
+  velum scatter tests/guests/search.wasm search 0 1e8 --reduce first --missing -1
+  velum scatter tests/guests/pi.wasm pi_hits 0 100_000_000 --slices 10000 --json
+  velum scatter primes.wasm count_primes 0 2e9 --limit 1h --priority 50 --detach""",
+    run="velum.cli.scatter:scatter",
+    positionals=(
+        *_MODULE,
+        Positional("start", "first number of the range", numbers.whole_number),
+        Positional("end", "the number behind its last", numbers.whole_number),
+        Positional("args", "what every call gets besides", numbers.wasm_number, "ARG", many=True),
+    ),
     settings=(
-        *_ATTACH,
-        _TIMEOUT,
+        *ATTACH,
         Setting(
-            "fuel", "most loop rounds and calls that the guest may make", numbers.count, metavar="N"
+            "reduce",
+            "how the slices' values become the answer",
+            default="sum",
+            choices=tuple("sum product min max and or xor first all collect".split()),
         ),
         Setting(
-            "memory",
-            "most linear memory of the guest; else the node's own limit",
-            numbers.guest_memory,
-            metavar="SIZE",
+            "missing",
+            "the value that means not found, for --reduce first and all",
+            numbers.wasm_number,
+            metavar="V",
         ),
-        _ON,
+        Setting(
+            "slices",
+            "how many to cut the range into; else 4096, fewer for a short range",
+            numbers.slice_count,
+            metavar="N",
+        ),
+        Setting(
+            "keep-going", "answer for the rest when slices fail, and list those", kind="switch"
+        ),
+        Setting("wrap", "integer sums and products modulo 2^64, no overflow", kind="switch"),
+        Setting(
+            "priority",
+            "share of the workers against other jobs, 1 to 100",
+            numbers.priority,
+            10,
+            metavar="N",
+        ),
+        Setting(
+            "timeout",
+            "a slice that runs longer has failed: 5, 0.2, 500ms, 2min",
+            numbers.seconds,
+            metavar="S",
+        ),
+        Setting("limit", "stop the job after this long", numbers.seconds, metavar="S"),
+        _FUEL,
+        _GUEST_MEMORY,
+        Setting("detach", "print the job's id and return, the job goes on", kind="switch"),
         _JSON,
-        _VERBOSE,
+        Setting("verbose", "say on stderr how the job went", kind="switch", short="v"),
+    ),
+)
+
+JOBS = Command(
+    name="jobs",
+    summary="show the scatters of the mesh, running or over",
+    text="""Show every scatter that the mesh knows, the newest first: what it runs, how far it is,
+which node coordinates it, and which others hold a copy. Finished ones are kept for an hour.""",
+    examples="  velum jobs\n  velum jobs --watch                  every second, until Ctrl-C",
+    run="velum.cli.scatter:jobs",
+    settings=(*ATTACH, _JSON, Setting("watch", "show it again every second", kind="switch")),
+)
+
+JOB = Command(
+    name="job",
+    summary="show, watch, cancel or resume one scatter",
+    text="""Show how one scatter stands, with its failed slices. It may have been submitted at any
+node. --watch shows its progress until it ends and prints its answer, --cancel ends it, --resume
+takes a failed or cancelled one up again: what is done stays done, failed slices run once more.""",
+    examples="""  velum job 5f3a                      the first digits of the id do
+  velum job 5f3a --watch
+  velum job 5f3a --resume --watch""",
+    run="velum.cli.scatter:job",
+    positionals=(Positional("id", "the job's id, or its first digits"),),
+    settings=(
+        *ATTACH,
+        Setting("watch", "show its progress, then its answer", kind="switch"),
+        Setting("cancel", "end it", kind="switch"),
+        Setting("resume", "take it up again", kind="switch"),
+        _JSON,
     ),
 )
 
@@ -159,7 +256,7 @@ worker), and how long ago it was heard. A star marks the node that was asked."""
   velum nodes --watch                 every second, until Ctrl-C
   velum nodes --json --node 192.168.1.1:8001""",
     run="velum.cli.commands:nodes",
-    settings=(*_ATTACH, _JSON, Setting("watch", "show it again every second", kind="switch")),
+    settings=(*ATTACH, _JSON, Setting("watch", "show it again every second", kind="switch")),
 )
 
 STATUS = Command(
@@ -168,7 +265,7 @@ STATUS = Command(
     text="Show one node's own figures: version, uptime, workers, queue, calls, modules, links.",
     examples="  velum status\n  velum status --node 127.0.0.1:8002 --json",
     run="velum.cli.commands:status",
-    settings=(*_ATTACH, _JSON),
+    settings=(*ATTACH, _JSON),
 )
 
 INSPECT = Command(
@@ -249,6 +346,32 @@ everything it started. Exit status 0 only when every answer is right.""",
     ),
 )
 
+CHAOS = Command(
+    name="chaos",
+    summary="prove that scatters survive anything: kill, stop, part, restart",
+    text="""Start a mesh of real processes and keep scatters going on it while its nodes and workers
+are killed, stopped and started again, and, with root, cut off from each other in network
+namespaces. Every answer must have the same bits as one node alone gives, in time, and nothing may
+be left behind. One seed decides all that can be decided before. Exit status 0 only when all was
+right; else the seed, the logs and the job are named.""",
+    examples="""  velum chaos
+  velum chaos --nodes 6 --seconds 600 --seed 1 --json""",
+    run="velum.cli.chaos:run",
+    settings=(
+        Setting("nodes", "number of nodes, 3 to 64", numbers.count, 6, metavar="N"),
+        Setting("seconds", "how long things happen", numbers.seconds, 60.0, metavar="S"),
+        Setting("seed", "decides what happens; else a random one", numbers.count, metavar="N"),
+        Setting("workers", "worker processes of each node", numbers.workers, 1, metavar="N"),
+        Setting(
+            "netns",
+            "part the network: takes root and ip; auto: where that is possible",
+            default="auto",
+            choices=("auto", "on", "off"),
+        ),
+        _JSON,
+    ),
+)
+
 SIM = Command(
     name="sim",
     summary="simulate membership over hundreds of nodes",
@@ -263,5 +386,20 @@ gives one run, always.""",
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (NODE, CALL, WASM, NODES, STATUS, INSPECT, DOCTOR, UP, DEMO, SIM)
+    for command in (
+        NODE,
+        CALL,
+        WASM,
+        SCATTER,
+        JOBS,
+        JOB,
+        NODES,
+        STATUS,
+        INSPECT,
+        DOCTOR,
+        UP,
+        DEMO,
+        CHAOS,
+        SIM,
+    )
 }

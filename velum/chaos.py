@@ -1,0 +1,298 @@
+"""A chaos run: scatters on a mesh of real processes that are killed, stopped, parted and restarted.
+
+Owns the run from the first node to the last removed file: what is started, what is checked, what is
+reported. Refuses to know terminals: what happens is handed to `on_line` and `on_glance`. What
+befalls the nodes is `velum.chaosmesh`, what they compute `velum.chaosjobs`, and `velum.chaoswatch`
+looks after memory, logs and leftovers.
+
+A run is right if every answer has the bits of the one that a node alone gives, none is late, no
+node ends or logs a fault that was not asked for, and afterwards the mesh is whole again, does
+nothing, holds no more memory than its bounds say, and leaves no process. The first thing that is
+not right ends the run.
+
+One seed decides all that can be decided before: works, times, kinds of adversity, whom. The clock
+decides the rest: a seed is run again to meet the same adversity, not the same instants.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from velum.chaosjobs import BadJob, Streams, Tally, Work, answer_alone, draw_works
+from velum.chaosmesh import ChaosMesh, draw_strikes
+from velum.chaoswatch import MARK, Life, Logs, Memory, leftovers, new_mark
+from velum.client import connect
+from velum.errors import VelumError, code_of
+from velum.netns import Networks, why_not
+from velum.policy.jobs import RETAIN_BYTES_MAX
+
+NODES_MIN: Final = 3  # two stand at any time
+NODES_MAX: Final = 64
+TICK_S: Final = 0.05
+CALM_S: Final = 120.0  # until all that struck has passed, restarts on a busy machine included
+IDLE_S: Final = 30.0  # until no node runs or coordinates anything once all jobs have ended
+LEFT_S: Final = 5.0  # until the last process of a node that has ended is no more
+ASK_S: Final = 10.0
+
+# A node keeps finished jobs for an hour, RETAIN_BYTES_MAX of them at most. Beside these a process
+# grows while it works: frames under way, the allocator's own loss.
+GROWTH_MIB_MAX: Final = (RETAIN_BYTES_MAX >> 20) + 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is. `netns`: "on", "off", or "auto": where it is possible."""
+
+    seed: int
+    seconds: float = 60.0
+    nodes: int = 6
+    workers: int = 1
+    netns: str = "auto"
+
+
+@dataclass(frozen=True)
+class Glance:
+    """How the run stands."""
+
+    elapsed_s: float
+    right: int
+    running: int
+    standing: int
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    settings: Settings
+    networks: bool
+    works: int = 0
+    tally: Tally = field(default_factory=Tally)
+    strikes: Counter[str] = field(default_factory=Counter)
+    lives: list[Life] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    job: BadJob | None = None
+    logs: str = ""  # where they are; empty: all was right, they are removed
+    elapsed_s: float = 0.0
+
+    @property
+    def right(self) -> bool:
+        """Whether everything was."""
+        return not self.faults
+
+    @property
+    def replay(self) -> str:
+        """The command that does it again."""
+        s = self.settings
+        netns = "on" if self.networks else "off"
+        return (
+            f"velum chaos --seed {s.seed} --nodes {s.nodes} --seconds {s.seconds:g} "
+            f"--workers {s.workers} --netns {netns}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        tally = asdict(self.tally)
+        del tally["running"]
+        return {
+            "right": self.right,
+            **asdict(self.settings),
+            "netns": self.networks,
+            "works": self.works,
+            "jobs": {name: round(v, 3) if name[:4] == "slow" else v for name, v in tally.items()},
+            "strikes": dict(self.strikes.most_common()),
+            "memory": [life.as_dict() for life in self.lives],
+            "faults": self.faults,
+            "job": self.job.as_dict() if self.job else None,
+            "logs": self.logs or None,
+            "replay": self.replay,
+            "elapsed_s": round(self.elapsed_s, 1),
+        }
+
+
+class Chaos:
+    """One run. The callbacks may come from any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_line: Callable[[str], None] = lambda _: None,
+        on_glance: Callable[[Glance], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._on_line = on_line
+        self._on_glance = on_glance
+        self._wrong = threading.Event()
+        self._lock = threading.Lock()  # of the report's faults and job
+        self._report = Report(settings, networks=False)
+        self._mark = new_mark()
+        self._memory = Memory()
+
+    def run(self) -> Report:
+        """Runs it, and leaves nothing behind but the logs of a run that was not right. Raises
+        VelumError when there is no mesh to begin with."""
+        began = time.monotonic()
+        report = self._report
+        directory = Path(tempfile.mkdtemp(prefix="velum-chaos-"))
+        try:
+            with ExitStack() as stack:
+                self._run(directory, stack)
+            self._check_leftovers()
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        if report.right:
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            report.logs = str(directory)
+        report.elapsed_s = time.monotonic() - began
+        return report
+
+    def _run(self, directory: Path, stack: ExitStack) -> None:
+        settings, report = self._settings, self._report
+        works = self._answer_alone()
+        report.works = len(works)
+        networks = self._networks(stack)
+        report.networks = networks is not None
+        logs = Logs(directory, self._fault)
+        stack.callback(logs.close)
+        mesh = ChaosMesh(
+            settings.seed,
+            settings.nodes,
+            settings.workers,
+            directory,
+            networks=networks,
+            environment={MARK: self._mark},
+            on_fault=self._fault,
+            on_strike=self._on_line,
+            on_log=logs.line,
+        )
+        stack.callback(mesh.close)
+        seconds = mesh.wait_complete()
+        self._on_line(f"{settings.nodes} nodes see each other after {seconds:.1f} s")
+        streams = Streams(settings.seed, works, mesh.choose, self._job_right, self._job_bad)
+        stack.callback(streams.abandon)
+        report.tally, report.strikes = streams.tally, mesh.counts
+        self._strike(mesh, streams, networks is not None)
+        self._settle(mesh, streams)
+        report.lives = self._memory.lives()
+        if report.right:
+            self._check_memory()
+            for fault in mesh.dismiss():
+                self._fault(fault)
+
+    # ---- before ----
+
+    def _answer_alone(self) -> list[Work]:
+        works = []
+        drawn = draw_works(self._settings.seed, self._settings.seconds)
+        self._on_line(f"{len(drawn)} scatters on one node alone, with one worker:")
+        for work in answer_alone(drawn):
+            self._on_line(f"{work}: {work.alone_s:.2f} s")
+            works.append(work)
+        return works
+
+    def _networks(self, stack: ExitStack) -> Networks | None:
+        settings = self._settings
+        if settings.netns == "off":
+            return None
+        why = why_not()
+        if why and settings.netns == "on":
+            raise VelumError(code_of("SYSTEM"), f"no network namespaces: {why}")
+        if why:
+            self._on_line(f"no network will be parted: {why}")
+            return None
+        return stack.enter_context(Networks(range(1, settings.nodes + 1)))
+
+    # ---- the run ----
+
+    def _strike(self, mesh: ChaosMesh, streams: Streams, networks: bool) -> None:
+        """The time in which things happen."""
+        settings = self._settings
+        mesh.begin(draw_strikes(settings.seed, settings.seconds, networks))
+        began = time.monotonic()
+        while (elapsed_s := time.monotonic() - began) < settings.seconds:
+            if self._tick(mesh, streams, elapsed_s):
+                return
+
+    def _settle(self, mesh: ChaosMesh, streams: Streams) -> None:
+        """The time in which all passes, and the last jobs end."""
+        if self._wrong.is_set():
+            return
+        self._on_line("nothing more strikes; waiting for what has to pass, and for the last jobs")
+        waiter = threading.Thread(target=streams.finish, name="last jobs", daemon=True)
+        waiter.start()
+        began = time.monotonic()
+        while waiter.is_alive() or not mesh.calm:
+            elapsed_s = time.monotonic() - began
+            if self._tick(mesh, streams, self._settings.seconds + elapsed_s):
+                return
+            if elapsed_s > CALM_S and not mesh.calm:
+                self._fault(f"after {CALM_S:.0f} s of peace only {mesh.serving()} serve")
+        try:
+            seconds = mesh.wait_complete()
+            self._on_line(f"all nodes see each other again after {seconds:.1f} s")
+            self._check_idle(mesh)
+        except VelumError as error:
+            self._fault(str(error))
+
+    def _tick(self, mesh: ChaosMesh, streams: Streams, elapsed_s: float) -> bool:
+        """Does what is due, and looks; true when something was wrong."""
+        mesh.step()
+        self._memory.look(mesh.mesh.nodes.values())
+        tally = streams.tally
+        self._on_glance(Glance(elapsed_s, tally.right, tally.running, len(mesh.standing())))
+        return self._wrong.wait(TICK_S)
+
+    # ---- what is right and what is not ----
+
+    def _fault(self, text: str, job: BadJob | None = None) -> None:
+        with self._lock:
+            self._report.faults.append(text)
+            self._report.job = self._report.job or job
+        self._on_line(f"FAULT: {text}")
+        self._wrong.set()
+
+    def _job_right(self, work: Work, took_s: float) -> None:
+        self._on_line(f"right after {took_s:.1f} s: {work}")
+
+    def _job_bad(self, job: BadJob) -> None:
+        self._fault(f"{job.work}: {job.what}", job)
+
+    def _check_idle(self, mesh: ChaosMesh) -> None:
+        """No node runs, keeps waiting or coordinates anything."""
+        end = time.monotonic() + IDLE_S
+        for id, node in mesh.mesh.nodes.items():
+            with connect(node.address, timeout=ASK_S) as client:
+                while busy := _busy(client.status()):
+                    if time.monotonic() > end:
+                        self._fault(f"node {id} is not idle though all jobs have ended: {busy}")
+                        return
+                    time.sleep(TICK_S)
+
+    def _check_memory(self) -> None:
+        for life in self._report.lives:
+            if life.max_mib - life.min_mib > GROWTH_MIB_MAX:
+                self._fault(
+                    f"node {life.node} grew from {life.min_mib} to {life.max_mib} MiB "
+                    f"in {life.seconds:.0f} s"
+                )
+
+    def _check_leftovers(self) -> None:
+        for left in leftovers(self._mark, LEFT_S):
+            self._fault(f"left behind: {left}")
+
+
+def _busy(status: dict[str, Any]) -> dict[str, int]:
+    """Of a node's figures, those that are 0 when it does nothing, and are not."""
+    names = ("jobs_coordinated", "leases_queued", "leases_running", "queue", "running")
+    return {name: status[name] for name in names if status[name]}
