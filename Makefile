@@ -7,10 +7,11 @@ BUILD   := build
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 CORE    := $(shell find csrc third_party/wasm3 -name '*.c' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
 BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_jobs.pxi velum/_core_c.pxd CMakeLists.txt pyproject.toml
+INSTALLED := $(addprefix tests/guests/,primes.wasm sum.wasm pi.wasm search.wasm floats.wasm)
 C_FILES := $(shell find csrc examples -name '*.c' -o -name '*.h')
 SECONDS_EACH ?= 600
 
-.PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross wheel sdist clean
+.PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross scaling wheel sdist clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,7 +30,7 @@ $(VENV)/build-tools: $(VENV)/made
 	@$(PIP) install 'scikit-build-core>=0.10' 'cython>=3.0' pip 'cmake>=3.20' ninja
 	@touch $@
 
-$(VENV)/velum: $(VENV)/build-tools $(CORE) $(BINDING) tests/guests/primes.wasm tests/guests/sum.wasm
+$(VENV)/velum: $(VENV)/build-tools $(CORE) $(BINDING) $(INSTALLED)
 	@echo "== velum: compiling the core and its binding"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation -Cbuild-dir=$(BUILD)/editable -e .
 	@touch $@
@@ -81,7 +82,7 @@ format: $(VENV)/check-tools ## bring every file into form
 	@$(BIN)/ruff format -q velum tests bench examples tools
 	@$(BIN)/clang-format -i $(C_FILES)
 
-soak: $(VENV)/test-tools ## slow tests: 20,000 modules, long simulations, emulated machines, fuzzing
+soak: $(VENV)/test-tools ## slow tests: 20,000 modules, long simulations, chaos, emulated machines, fuzzing
 	@VELUM_SOAK=1 $(BIN)/python -m pytest -q tests/unit/test_validate_differential.py --timeout 3600
 	@$(BIN)/python -m pytest -q -m soak --timeout 3600 --ignore tests/integration/test_cross.py
 	@$(MAKE) --no-print-directory cross fuzz
@@ -97,6 +98,9 @@ cross: $(VENV)/test-tools ## build for other machines and run their workers in a
 	@$(PIP) install -r tests/guests/requirements.txt
 	@$(BIN)/python tools/cross.py
 	@VELUM_CROSS=1 $(BIN)/python -m pytest -q tests/integration/test_cross.py
+
+scaling: $(VENV)/bench-tools ## scatter on 1 to 8 nodes, beside Ray and Dask; writes docs/scaling.md and .png; wants root
+	@$(BIN)/python bench/scaling.py
 
 guests: $(VENV)/made ## rebuild the guests with the pinned compiler and compare
 	@$(PIP) install -r tests/guests/requirements.txt
