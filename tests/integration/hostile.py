@@ -168,6 +168,11 @@ class Peer:
         with contextlib.suppress(ConnectionError):
             self.socket.sendall(data)
 
+    def end(self) -> None:
+        """Says that no more comes: a node need not wait for the rest of a frame."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
     def send_what_fits(self, data: bytes, seconds: float) -> int:
         """Sends as much as the node takes before nothing has moved for so long; the bytes sent."""
         self.socket.setblocking(False)

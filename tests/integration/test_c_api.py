@@ -153,7 +153,7 @@ def test_a_scatter_that_fails_says_why(
 
 def test_a_scatter_outlives_the_node_it_came_through(scatter: Path, mesh: StartMesh) -> None:
     three = mesh(3)
-    words = (three.address(1), PRIMES, "count_primes", "0", "3000000")
+    words = (three.address(1), PRIMES, "count_primes", "0", "12000000")
     with start(scatter, *words) as process:
         assert process.stderr is not None
         while (line := process.stderr.readline()) and line.startswith("0 of "):
@@ -161,7 +161,7 @@ def test_a_scatter_outlives_the_node_it_came_through(scatter: Path, mesh: StartM
         assert line.endswith(" nodes\n"), line
         three.kill(1)
         out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, out) == (0, "216816\n"), err
+    assert (process.returncode, out) == (0, "788060\n"), err
 
 
 def test_the_header_is_good_for_cpp() -> None:

@@ -49,6 +49,7 @@ def attacked(two: Processes, role: int, frames: list[bytes]) -> None:
                 for frame in frames:
                     peer.send(frame)
                 peer.send(protocol.build("PING", 99))
+                peer.end()
                 for heard in peer.frames():  # it answers, or it has closed
                     if heard.name == "PONG" and heard.correlation == 99:
                         break
