@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 RETRY_MS = 100  # between attempts to attach
 FULL_MS = 2  # between attempts to push what a full queue did not take
 LEARN_MS = 5000  # between two questions who is there: whoever joins may be needed one day
-# The same while scatters are followed; who leaves one unanswered so long is turned away from. Links
+# A node tells of the scatters that are followed twice a second. When it has not for so long, it is
+# asked who is there; when it says nothing for SILENT_MS after that, it is turned away from. Links
 # find silence out by themselves, but later: what a busy node costs a task, it does not cost a job.
-SILENT_MS = 3000
+QUIET_MS = 1200
+SILENT_MS = 1500
 RESENDS_MAX = 3  # a task that lost its link more often fails: it may be what kills the nodes
 MODULE_BYTES = 512 << 20  # what a client may have under way in modules
 
@@ -75,7 +77,7 @@ class Client(Mesh):
         self._give_up: int | None = None
         self._retry: int | None = None
         self._learn_at: int | None = None
-        self._learning = False  # a question who is there is open
+        self._asked_at: int | None = None  # when the open question who is there was asked
         self._closed = False
         self._attached = threading.Event()
         self._runtime = Runtime(self._hub, "velum client")
@@ -190,7 +192,8 @@ class Client(Mesh):
 
     def next_deadline(self) -> int | None:
         """When the loop shall call `on_time`, in its milliseconds."""
-        return min((t for t in (self._retry, self._learn_at) if t is not None), default=None)
+        times = (self._retry, self._learn_at, self._doubt_at())
+        return min((t for t in times if t is not None), default=None)
 
     def on_time(self, now: int) -> None:
         """Tries again to attach, or to send what waits; asks who is there."""
@@ -200,11 +203,20 @@ class Client(Mesh):
                 self._pump()
             else:
                 self._attach()
-        if self._learn_at is not None and now >= self._learn_at:
-            if self._home and self._learning and len(self._scatters):
-                self._turn_away()
-            else:
-                self._learn()
+        doubt_at = self._doubt_at()
+        if doubt_at is not None and now >= doubt_at and self._asked_at is not None:
+            self._turn_away()
+        elif now >= min((t for t in (doubt_at, self._learn_at) if t is not None), default=now + 1):
+            self._learn()
+
+    def _doubt_at(self) -> int | None:
+        """When a node that says no more of scatters is asked for a sign of life; if it has been,
+        when it is turned away from."""
+        if not self._home or not len(self._scatters):
+            return None
+        if self._asked_at is None:
+            return self._scatters.heard_at + QUIET_MS
+        return max(self._scatters.heard_at, self._asked_at) + SILENT_MS
 
     def _attach(self) -> None:
         now = now_ms()
@@ -289,15 +301,17 @@ class Client(Mesh):
 
     def _learn(self) -> None:
         """Asks who else could take the tasks, and again every now and then."""
-        after_ms = SILENT_MS if len(self._scatters) else LEARN_MS
-        self._learn_at = now_ms() + after_ms if self._home else None
-        self._learning = True
+        now = now_ms()
+        self._learn_at = now + LEARN_MS if self._home else None
+        if self._asked_at is None:
+            self._asked_at = now
         answer: Future[bytes] = Future()
         answer.add_done_callback(self._learned)
         self._question("nodes", answer)
 
     def _learned(self, answer: Future[bytes]) -> None:
-        self._learning = False
+        self._asked_at = None
+        self._scatters.heard_at = now_ms()
         if answer.exception() is None:
             self._remember([NodeInfo(**row) for row in json.loads(answer.result())])
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from velum import _core, frames, wasm
 from velum.errors import VelumError, from_core
 from velum.policy.job import VALUES, Ask, Failure, Spec, record_of
-from velum.runtime import Runtime
+from velum.runtime import Runtime, now_ms
 
 if TYPE_CHECKING:
     from velum.scatterjob import ScatterJob
@@ -47,6 +47,8 @@ class ClientJobs:
         self._followed: dict[int, _Followed] = {}
         self._unsent: list[Frame] = []
         self._closed: VelumError | None = None
+        self.heard_at = 0
+        """When the node last told of a job, in the loop's milliseconds."""
         runtime.on_frame(frames.SCATTER, self._on_spec)
         runtime.on_frame(frames.JOB, self._on_record)
         runtime.on_frame(frames.SLICES, self._on_slices)
@@ -88,6 +90,7 @@ class ClientJobs:
                 return
         correlation = self._number()
         self._followed[correlation] = _Followed(job, module)
+        self.heard_at = now_ms()
         self._unsent.append(self._opening(correlation))
         self._pump()
 
@@ -151,11 +154,13 @@ class ClientJobs:
     def _on_spec(self, _link: int, correlation: int, body: tuple[Any, ...]) -> None:
         followed = self._followed.get(correlation)
         if followed is not None:
+            self.heard_at = now_ms()
             followed.job.heard_spec(Spec._make(body))
 
     def _on_record(self, _link: int, correlation: int, body: tuple[Any, ...]) -> None:
         followed = self._followed.get(correlation)
         if followed is not None:
+            self.heard_at = now_ms()
             followed.job.heard(record_of(body))
             self._drop_if_over(correlation, followed)
 
@@ -163,6 +168,7 @@ class ClientJobs:
         followed = self._followed.get(correlation)
         job, _flags, _busy_us, runs, failures, _payload = body
         if followed is not None and followed.job.number == job:
+            self.heard_at = now_ms()
             followed.job.heard_slices(runs, [Failure(*failure) for failure in failures])
             self._drop_if_over(correlation, followed)
 

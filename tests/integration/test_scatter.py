@@ -157,8 +157,12 @@ def test_a_stopped_coordinator_is_replaced_and_steps_down(mesh: StartMesh) -> No
     took = eventually(lambda: there.progress().coordinator != 1, "adoption", ADOPTED_S)
     print(f"coordinator stopped: adopted after {took:.1f} s")
     assert there.result(PATIENCE_S * 2) == LONG
+    assert job.result(PATIENCE_S) == LONG, "its client has turned to another node"
+    assert one.address != nodes.address(1)
     nodes.resume(1)
-    assert job.result(PATIENCE_S) == LONG
+    again = nodes.client(1).job(job.id)
+    assert again.result(PATIENCE_S) == LONG
+    assert again.progress().coordinator != 1
 
 
 def test_jobs_outlive_the_whole_mesh(mesh: StartMesh, tmp_path: Path) -> None:

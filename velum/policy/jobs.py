@@ -77,8 +77,8 @@ from .tasks import Code
 # ten times before its silence means anything.
 BEAT_MS: Final = 250
 SILENT_MS: Final = 2500
-# A suspicion is mostly refuted, or confirmed, within this time.
-SUSPECTED_MS: Final = 1000
+# Of a coordinator whose link has closed: one that lives has dialled again and told of the job.
+SUSPECTED_MS: Final = 400
 # Holders that might adopt wait for each other so long: an order of magnitude above a round trip.
 RANK_MS: Final = 600
 UNRANKED: Final = 20  # a node that holds a copy, though the record does not name it, waits so long
