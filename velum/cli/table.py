@@ -336,8 +336,9 @@ DEMO = Command(
     name="demo",
     summary="see a mesh work, lose a node, and lose nothing",
     text="""Start a small mesh on free ports, run arithmetic and WebAssembly on it, count the primes
-below 5,000,000 as 200 tasks, kill a node on the way with SIGKILL, and check the answers. Stops
-everything it started. Exit status 0 only when every answer is right.""",
+below 20,000,000 as a scatter over all nodes, kill the node that coordinates it with SIGKILL at
+half, and check the answers. Stops everything it started. Exit status 0 only when every answer is
+right.""",
     examples="  velum demo\n  velum demo --nodes 6",
     run="velum.cli.demo:run",
     settings=(
