@@ -1,0 +1,92 @@
+"""The promises of a scatter at full size, through the command: one answer, whoever is killed.
+
+Slow; `make soak` runs it, and prints what each run answered and how long it took.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.integration.meshes import GUESTS, PATIENCE_S, Processes, StartMesh, seeded
+
+pytestmark = pytest.mark.soak
+
+PRIMES = ("primes", "count_primes", 0, 50_000_000)
+PRIMES_S = 20.0  # about what that takes on two cores
+PI = ("pi", "pi_hits", 0, 100_000_000)
+FLOATS = ("floats", "harmonic", 1, 100_000_001)
+SHORT_S = 1.5  # about what these take
+RUNS = 20
+SIZES = (1, 2, 4, 8)
+
+Job = tuple[str, str, int, int]
+
+
+def scatter(nodes: Processes, job: Job, home: int) -> str:
+    """What `velum scatter` prints, attached to a node."""
+    guest, function, start, end = job
+    words = [str(GUESTS / f"{guest}.wasm"), function, str(start), str(end)]
+    done = subprocess.run(
+        [sys.executable, "-m", "velum", "scatter", *words, "--node", nodes.address(home)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S * 10,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def while_killing(nodes: Processes, job: Job, home: int, victim: int, after_s: float) -> str:
+    """The same, while a node is killed so many seconds after its start."""
+    timer = threading.Timer(after_s, nodes.kill, (victim,))
+    timer.start()
+    began = time.monotonic()
+    answer = scatter(nodes, job, home)
+    took_s = time.monotonic() - began
+    timer.join()
+    role = "the coordinator" if victim == home else "another"
+    when = "killed" if after_s < took_s else "would have been killed"
+    print(f"{answer} in {took_s:.1f} s; node {victim}, {role}, {when} after {after_s:.1f} s")
+    return answer
+
+
+@pytest.mark.timeout(1800)
+def test_primes_whoever_is_killed(mesh: StartMesh) -> None:
+    nodes = mesh(4)
+    rng = seeded("kills in a long job")
+    assert scatter(nodes, ("primes", "count_primes", 0, 500_000), 1) == "41538"
+    assert scatter(nodes, PRIMES, 1) == "3001134"
+    for victim in (1, 2, 3, 4):
+        for home in (victim, victim % 4 + 1):
+            after_s = rng.uniform(0.2, PRIMES_S * 0.6)
+            assert while_killing(nodes, PRIMES, home, victim, after_s) == "3001134"
+            nodes.start([victim], join=nodes.address(victim % 4 + 1), again=True)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("job", [PI, FLOATS], ids=["pi", "floats"])
+def test_one_answer_on_any_number_of_nodes(mesh: StartMesh, job: Job) -> None:
+    rng = seeded(f"sizes and kills of {job[1]}")
+    answers = [one_run(mesh, job, SIZES[number % 4], number >= 4, rng) for number in range(RUNS)]
+    print(f"{RUNS} runs: {set(answers)}")
+    assert len(set(answers)) == 1
+
+
+def one_run(mesh: StartMesh, job: Job, size: int, kills: bool, rng: random.Random) -> str:
+    """On a mesh of its own; a node alone is left alive."""
+    nodes = mesh(size)
+    home, victim = rng.randint(1, size), rng.randint(1, size)
+    if not kills or size == 1:
+        answer = scatter(nodes, job, home)
+        print(f"{answer} on {size}")
+    else:
+        answer = while_killing(nodes, job, home, victim, rng.uniform(0.1, SHORT_S))
+    for id in list(nodes.running()):
+        nodes.kill(id)
+    return answer
