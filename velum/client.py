@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 RETRY_MS = 100  # between attempts to attach
 FULL_MS = 2  # between attempts to push what a full queue did not take
 LEARN_MS = 5000  # between two questions who is there: whoever joins may be needed one day
-# A node tells of the scatters that are followed twice a second. When it has not for so long, it is
-# asked who is there; when it says nothing for SILENT_MS after that, it is turned away from. Links
-# find silence out by themselves, but later: what a busy node costs a task, it does not cost a job.
+# A node tells of the scatters that are followed four times a second. When it has not for so long,
+# it is asked who is there; when it says nothing for SILENT_MS after that, it is turned away from.
+# Links find silence out by themselves, but later: what a busy node costs a task, it does not cost
+# a job.
 QUIET_MS = 1200
 SILENT_MS = 1500
 RESENDS_MAX = 3  # a task that lost its link more often fails: it may be what kills the nodes
