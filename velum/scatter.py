@@ -159,7 +159,7 @@ class Scatter:
             self._refuse_watcher(watcher, code_of("LEAVING"), f"node {self._me} has stopped")
             return
         self._add_watcher(job, watcher)
-        self._handle(policy.WatchBegan(job))
+        self._handle(policy.WatchBegan(job, watcher.values))
 
     def _act(self, job: int, ask: int) -> None:
         wanted = policy.CancelRequested if ask == Ask.CANCEL else policy.ResumeRequested

@@ -53,6 +53,7 @@ class Held:
     module: bool  # its module is here: this node could coordinate it
     tries: int = 0  # at getting the module
     watched: bool = False  # a client here wants to know of it
+    wanted: bool = False  # and of its values
     lead: Coordination | None = None  # this node coordinates it
     asked: set[int] = field(default_factory=set)  # for what it lacked at the job's end
     asked_at: int = -1_000_000  # when a copy was last asked for or given for a wrong checksum

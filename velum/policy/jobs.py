@@ -20,6 +20,7 @@ A job's way at one node:
     COORD.    greater claim heard                    HELD or ENDED: leases revoked, ledger sent
     any       cancelled                              ENDED, whoever coordinates hears of it
     ENDED     resumed                                COORDINATED: attempt + 1, failures forgotten
+    ENDED     DONE, values are waited for, all lost  the same
     ENDED     a full member comes, new or again      it is told of the end; what lacks is asked for
     ENDED     an hour, or memory needed              Forget
 
@@ -35,7 +36,7 @@ from typing import Any, Final
 
 from .agenda import Agenda
 from .coordination import Coordination, Held, Member, known, merge
-from .job import LEASE_BIT, Ask, Failure, Record, Spec, State, job_name
+from .job import LEASE_BIT, VALUES, Ask, Failure, Record, Spec, State, job_name
 from .jobs_io import (
     Begin,
     CancelRequested,
@@ -196,7 +197,7 @@ class Jobs:
         spec = event.spec
         if spec.job in self._held:
             self._held[spec.job].module = True
-            self._on_watch(WatchBegan(spec.job))
+            self._on_watch(WatchBegan(spec.job, bool(spec.flags & VALUES)))
         elif spec.job in self._seeks:
             self._seeks[spec.job].spec = spec
         elif event.fresh:
@@ -306,8 +307,10 @@ class Jobs:
                 self._seek(event.job, None)
             return
         job.watched = True
+        job.wanted = job.wanted or event.values
         self._out.append(Tell(job.record))
         self._ask_to_hold(job)
+        self._complete(job)
 
     def _ask_to_hold(self, job: Held) -> None:
         """A client here watches: this node has to hear of the job as it goes on."""
@@ -518,8 +521,10 @@ class Jobs:
             self._reductions[record.job] = Reduction(job.spec, job.ledger)
         if job.lead is not None:
             self._step_down(job, record)
-        elif before.coordinator == self._me:  # who heard of its end from this node
-            self._out += [SendRecord(n, record) for n in before.holders if n in self._members]
+        elif before.state != State.RUNNING:
+            # Rare: two have ended it, or it was resumed. Who knows only of the lesser end, maybe
+            # from this node, may hear of the greater from nobody else.
+            self._out += [SendRecord(node, record) for node in self._full_members()]
         if record.state == State.RUNNING:
             self._ended.pop(record.job, None)
             self._agenda.cancel((_FORGET, record.job))
@@ -553,16 +558,20 @@ class Jobs:
             self._out.append(SendCopy(node, record.job, *job.full_copy()))
 
     def _complete(self, job: Held, teller: int = 0) -> None:
-        """A copy that learnt of the end, and not of all before it, asks those who should know, one
-        after the other: who answers sends its record last, or says that it has nothing."""
+        """A copy that learnt of the end, and not of all before it, asks those who should know, then
+        all others, one after the other: who answers sends its record last, or says that it has
+        nothing. Values that have died with all who had them are computed again for who waits."""
         record = job.record
         if record.state == State.RUNNING or not job.lacks:
             return
-        for node in (teller, record.coordinator, *record.holders):
+        for node in (teller, record.coordinator, *record.holders, *self._full_members()):
             if node in self._members and node != self._me and node not in job.asked:
                 job.asked.add(node)
                 self._out.append(SendAsk(node, record.job, Ask.HOLD))
                 return
+        waited_for = job.watched and (job.wanted or record.answer is None)
+        if record.state == State.DONE and waited_for and job.module:
+            self._again(job)
 
     def _on_hold(self, event: HoldRequested) -> None:
         job = self._held.get(event.job)
@@ -646,7 +655,12 @@ class Jobs:
         before = job.record
         if before.state not in (State.CANCELLED, State.FAILED) or not job.module:
             self._out.append(Tell(before))
-            return
+        else:
+            self._again(job)
+
+    def _again(self, job: Held) -> None:
+        """Takes up a job that has ended: what is done stays done, what failed is tried again."""
+        before = job.record
         job.ledger.forget_failures()
         self._reductions[before.job] = Reduction(job.spec, job.ledger)
         self._ended.pop(before.job, None)
@@ -659,6 +673,7 @@ class Jobs:
             elapsed_ms=0,
             code=0,
             text="",
+            answer=None,
         )
         self._lead(job)
         for node in self._full_members():  # anybody may have a copy that says how it ended

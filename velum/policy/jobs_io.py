@@ -26,9 +26,11 @@ class JobSubmitted:
 
 @dataclass(slots=True)
 class WatchBegan:
-    """A client of this node wants to know of a job by its id; ends in Tell or Refuse."""
+    """A client of this node wants to know of a job by its id, and of its `values` too or not; ends
+    in Tell or Refuse."""
 
     job: int
+    values: bool = False
 
 
 @dataclass(slots=True)
