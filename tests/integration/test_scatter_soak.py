@@ -104,3 +104,23 @@ def one_run(mesh: StartMesh, job: Job, size: int, kills: bool, rng: random.Rando
     for id in list(nodes.running()):
         nodes.kill(id)
     return answer
+
+
+@pytest.mark.timeout(1800)
+def test_memory_is_flat_once_results_have_filled_their_room(mesh: StartMesh) -> None:
+    """Results are kept for an hour, in RETAIN_BYTES_MAX; a job here has some 26 KiB of them."""
+    nodes = mesh(2)
+    with velum.connect(nodes.address(1)) as client:
+
+        def run_jobs(count: int) -> list[float]:
+            for number in range(count):
+                start = 100 * number
+                job = client.scatter(
+                    GUESTS / "primes.wasm", "count_primes", start, start + 60_000, slices=3000
+                )
+                job.result(PATIENCE_S)
+            return [nodes.rss_mib(id) for id in (1, 2)]
+
+        begun, full, later = run_jobs(1), run_jobs(3000), run_jobs(3000)
+    print(f"MiB of the two nodes after 1, 3,001 and 6,001 jobs: {begun}, {full}, {later}")
+    assert all(after - before < 4 for before, after in zip(full, later, strict=True))
