@@ -7,6 +7,7 @@ spread stands behind them.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "scaling.md"
 PICTURE = ROOT / "docs" / "scaling.png"
+WIDTH = 100
 SEED = {1: 1.0, 2: 1.91, 4: 3.70, 8: 7.10}
 """The speed-ups in the table of the project that Velum grew from."""
 SYSTEMS = {"velum": "Velum", "processpool": "ProcessPool", "ray": "Ray", "dask": "Dask"}
@@ -140,7 +142,19 @@ def page(results: Results) -> str:
     for name, tell in SECTIONS.items():
         if name in results:
             parts.append(tell(results))
-    return "\n\n".join([*parts, WORDS]) + "\n"
+    return filled("\n\n".join([*parts, WORDS])) + "\n"
+
+
+def filled(text: str) -> str:
+    """Paragraphs of the page in its width; tables, lists, headings and pictures as they are."""
+    blocks = text.split("\n\n")
+    plain = [not block.startswith(("|", "#", "!", "- ")) for block in blocks]
+    return "\n\n".join(
+        textwrap.fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
+        if fill
+        else block
+        for block, fill in zip(blocks, plain, strict=True)
+    )
 
 
 HEAD = """# How far scatters scale, and what they cost
@@ -284,17 +298,18 @@ def tell_scaling(results: Results) -> str:
     return f"""## Speed-up
 
 Each node has one worker and is held to {section["quota"]:.0%} of a core by a cgroup: a quota of
-{section["quota"] * section["period_us"] / 1000:.0f} ms in periods of {section["period_us"] / 1000:.0f} ms.
-All groups share a parent of large weight, so that nothing else takes their turns. What such
-quotas really give is shown by plain loops of C under the same quotas. The whole job is timed, from
-starting the command to its end; nodes have worked before, but not seen the module. Rounds: {section["rounds"]}.
+{section["quota"] * section["period_us"] / 1000:.0f} ms in periods of
+{section["period_us"] / 1000:.0f} ms. All groups share a parent of large weight, so that nothing
+else takes their turns. What such quotas really give is shown by plain loops of C under the same
+quotas. The whole job is timed, from starting the command to its end; nodes have worked before, but
+not seen the module. Rounds: {section["rounds"]}.
 
 {jobs}
 
-The range of primes is uneven: its last slices take longest. In every other slice of the search there
-is a number to be found, and a slice ends where it is found.
+The range of primes is uneven: its last slices take longest. In every other slice of the search
+there is a number to be found, and a slice ends where it is found.
 
-{table(["nodes", *map(str, sizes)], rows)}"""  # noqa: E501
+{table(["nodes", *map(str, sizes)], rows)}"""
 
 
 def tell_slow(results: Results) -> str:
@@ -395,15 +410,16 @@ def tell_deaths(results: Results) -> str:
 {count} nodes with one worker each, held to {section["quota"]:.0%} of a core ({count} plain loops
 reach {loops[str(count)] / loops["1"]:.2f} times one). At half of the undisturbed job's time every
 process of a node is killed (SIGKILL), or stopped for good (SIGSTOP). What the lost node would have
-done costs the others {lost_share(section, "node killed"):.2f} s. The command is attached to the coordinator, and finds
-another node by itself.
+done costs the others {lost_share(section, "node killed"):.2f} s. The command is attached to the
+coordinator, and finds another node by itself.
 
 {table(["", "whole job", "added"], rows)}
 
 One worker process of two is killed or stopped, half-way through a job of chunks of
-{section["chunk_ms"]} ms; for the rivals, of native code. Nobody waited longer than {section["late_s"]:.0f} s.
+{section["chunk_ms"]} ms; for the rivals, of native code. Nobody waited longer than
+{section["late_s"]:.0f} s.
 
-{table(["", names["undisturbed"], f"one {names['kill']}", f"one {names['stop']}"], beside)}"""  # noqa: E501
+{table(["", names["undisturbed"], f"one {names['kill']}", f"one {names['stop']}"], beside)}"""
 
 
 def _why(found: dict[str, Runs], name: str) -> str:
