@@ -33,7 +33,7 @@ from velum.chaoswatch import MARK, Life, Logs, Memory, leftovers, new_mark
 from velum.client import connect
 from velum.errors import VelumError, code_of
 from velum.netns import Networks, why_not
-from velum.policy.jobs import RETAIN_BYTES_MAX
+from velum.policy.jobs_tuning import RETAIN_BYTES_MAX
 
 NODES_MIN: Final = 3  # two stand at any time
 NODES_MAX: Final = 64

@@ -37,6 +37,10 @@ class Agenda:
             self._heap = [(when, key) for key, when in self._when.items()]
             heapify(self._heap)
 
+    def when(self, key: Key, default: int) -> int:
+        """When the alarm is due; `default` when it is not armed."""
+        return self._when.get(key, default)
+
     def cancel(self, key: Key) -> None:
         """Disarm the alarm if it is armed."""
         self._when.pop(key, None)

@@ -32,8 +32,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
+from . import jobs_tuning as tuning
 from .agenda import Agenda
 from .coordination import Coordination, Held, Member, known, merge
 from .job import LEASE_BIT, VALUES, Ask, Failure, Record, Spec, State, job_name
@@ -74,33 +75,6 @@ from .reduction import Reduction, check_spec
 from .slices import Spans
 from .tasks import Code
 
-# A coordinator tells of its jobs so often: four times within what a person takes for at once, and
-# ten times before its silence means anything.
-BEAT_MS: Final = 250
-SILENT_MS: Final = 2500
-# Of a coordinator whose link has closed: one that lives has dialled again and told of the job.
-SUSPECTED_MS: Final = 400
-# Holders that might adopt wait for each other so long: an order of magnitude above a round trip.
-RANK_MS: Final = 600
-UNRANKED: Final = 20  # a node that holds a copy, though the record does not name it, waits so long
-GONE_MS: Final = 20  # a coordinator that is gone for certain
-MODULE_MS: Final = 3000  # more for one without the module: others may have it
-MODULE_TRIES_MAX: Final = 20  # a minute of asking for it
-SEEK_MS: Final = 1500
-NO_WORKER_MS: Final = 10_000  # as for a single task
-COMPARE_MS: Final = 1000  # between two copies sent or asked for because checksums differ
-RUNNING_MAX: Final = 64  # jobs that one node coordinates
-RETAIN_MS: Final = 3_600_000
-RETAIN_BYTES_MAX: Final = 64 << 20
-HELD_BYTES_MAX: Final = 512 << 20  # of ledgers of running jobs: 56 of a million slices
-TOLD_AGAIN_MAX: Final = 256  # ended jobs, the latest, that a member is told of when it comes
-SLICE_BYTES: Final = 9
-JOB_BYTES: Final = 4096  # of a job beside its slices, about
-
-# Errors of a lease that are the job's own fault: they would come from every node.
-JOB_FAULTS: Final = range(40, 60)
-MODULE_MISSING: Final = 54
-
 _BEAT, _LEASES, _LIMIT, _ADOPT, _SEEK, _FORGET, _IDLE = range(7)
 
 
@@ -110,6 +84,7 @@ class _Seek:
 
     spec: Spec | None
     asked: set[int]
+    wanted: bool  # its values are, by a client here
     then: list[Event] = field(default_factory=list)
 
 
@@ -195,15 +170,16 @@ class Jobs:
 
     def _on_submitted(self, event: JobSubmitted) -> None:
         spec = event.spec
+        wanted = bool(spec.flags & VALUES)
         if spec.job in self._held:
             self._held[spec.job].module = True
-            self._on_watch(WatchBegan(spec.job, bool(spec.flags & VALUES)))
+            self._on_watch(WatchBegan(spec.job, wanted))
         elif spec.job in self._seeks:
             self._seeks[spec.job].spec = spec
         elif event.fresh:
             self._start(spec)
         else:
-            self._seek(spec.job, spec)
+            self._seek(spec.job, spec, wanted)
 
     def _start(self, spec: Spec) -> None:
         wrong = check_spec(spec)
@@ -211,7 +187,7 @@ class Jobs:
             self._out.append(Refuse(spec.job, Code.ARGUMENT, wrong))
         elif self._leaving:
             self._out.append(Refuse(spec.job, Code.LEAVING, f"node {self._me} leaves the mesh"))
-        elif self.coordinated >= RUNNING_MAX or not self._has_room(spec):
+        elif self.coordinated >= tuning.RUNNING_MAX or not self._has_room(spec):
             text = (
                 f"node {self._me} coordinates {self.coordinated} jobs; try again, or another node"
             )
@@ -219,6 +195,7 @@ class Jobs:
         else:
             job = self._hold(spec, self._first_record(spec, 1, 1, self._me))
             job.module = job.watched = True
+            job.wanted = bool(spec.flags & VALUES)
             self._lead(job)
 
     @staticmethod
@@ -246,11 +223,11 @@ class Jobs:
 
     def _has_room(self, spec: Spec) -> bool:
         held = sum(self._bytes(j) for n, j in self._held.items() if n not in self._ended)
-        return held + spec.slices * SLICE_BYTES + JOB_BYTES <= HELD_BYTES_MAX
+        return held + spec.slices * tuning.SLICE_BYTES + tuning.JOB_BYTES <= tuning.HELD_BYTES_MAX
 
     @staticmethod
     def _bytes(job: Held) -> int:
-        return job.spec.slices * SLICE_BYTES + JOB_BYTES
+        return job.spec.slices * tuning.SLICE_BYTES + tuning.JOB_BYTES
 
     def _hold(self, spec: Spec, record: Record) -> Held:
         job = Held(spec, Ledger(spec.slices), record, module=False)
@@ -267,7 +244,7 @@ class Jobs:
         job = self._hold(spec, self._first_record(spec, 0, 0, event.node))
         if seek is not None:
             self._agenda.cancel((_SEEK, spec.job))
-            job.watched = True
+            job.watched, job.wanted = True, seek.wanted
         if seek is not None and seek.spec is not None:
             job.module = True
         else:
@@ -294,6 +271,8 @@ class Jobs:
         job = self._held.get(event.job)
         if job is not None:
             job.module = True
+            if (_ADOPT, event.job) in self._agenda:
+                self._expect_beat(job, tuning.SILENT_MS, sooner=True)
 
     # ---- looking for jobs ----
 
@@ -303,8 +282,10 @@ class Jobs:
     def _on_watch(self, event: WatchBegan) -> None:
         job = self._held.get(event.job)
         if job is None:
-            if event.job not in self._seeks:
-                self._seek(event.job, None)
+            if event.job in self._seeks:
+                self._seeks[event.job].wanted |= event.values
+            else:
+                self._seek(event.job, None, event.values)
             return
         job.watched = True
         job.wanted = job.wanted or event.values
@@ -318,11 +299,11 @@ class Jobs:
         if record.coordinator != self._me and self._me not in record.holders:
             self._out.append(SendAsk(record.coordinator, record.job, Ask.HOLD))
 
-    def _seek(self, number: int, spec: Spec | None, then: Event | None = None) -> None:
+    def _seek(self, number: int, spec: Spec | None, wanted: bool, *then: Event) -> None:
         asked = self._full_members()
-        self._seeks[number] = _Seek(spec, set(asked), [] if then is None else [then])
+        self._seeks[number] = _Seek(spec, set(asked), wanted, list(then))
         self._out += [SendAsk(node, number, Ask.HOLD) for node in asked]
-        self._agenda.set((_SEEK, number), self._now + SEEK_MS)
+        self._agenda.set((_SEEK, number), self._now + tuning.SEEK_MS)
         if not asked:
             self._found_nowhere(number)
 
@@ -370,7 +351,7 @@ class Jobs:
     def _advance(self, job: Held) -> None:
         """Something has changed for a job coordinated here: it ends, or leases move."""
         lead = job.lead
-        if lead is None:
+        if lead is None or self._leaving:
             return
         for failure in lead.leasing.lost_failures():
             self._slice_failed(job, failure)
@@ -382,7 +363,7 @@ class Jobs:
         if any(member.slots for member in self._members.values()):
             self._agenda.cancel((_IDLE, job.spec.job))
         elif (_IDLE, job.spec.job) not in self._agenda:
-            self._agenda.set((_IDLE, job.spec.job), self._now + NO_WORKER_MS)
+            self._agenda.set((_IDLE, job.spec.job), self._now + tuning.NO_WORKER_MS)
         lead.leasing.narrow(reduction.needed_end)
         self._out += lead.leasing.step(self._now)
         due = lead.leasing.next_deadline()
@@ -403,7 +384,7 @@ class Jobs:
         job.record = job.lead.record(self._now)
         job.lead.tell_holders(self._out)
         self._out.append(Tell(job.record))
-        self._agenda.set((_BEAT, job.spec.job), self._now + BEAT_MS)
+        self._agenda.set((_BEAT, job.spec.job), self._now + tuning.BEAT_MS)
 
     def _end(
         self, job: Held, state: State, code: int, text: str, answer: tuple[int, int] | None
@@ -425,6 +406,9 @@ class Jobs:
         for alarm in (_BEAT, _LEASES, _LIMIT, _IDLE):
             self._agenda.cancel((alarm, job.spec.job))
         self._out += [SendRecord(n, record) for n in holders if n in self._members]
+        to = record.coordinator
+        if record.state == State.RUNNING and self._me not in record.holders and to in self._members:
+            self._out.append(SendCopy(to, record.job, *job.full_copy()))  # it may be forgotten now
 
     def _on_reported(self, event: LeaseReported) -> None:
         job = self._held.get(event.job)
@@ -456,7 +440,7 @@ class Jobs:
             if job.lead is None or not job.lead.leasing.has(event.ticket):
                 continue
             failure = job.lead.refused(event, self._now)
-            if event.code in JOB_FAULTS and event.code != MODULE_MISSING:
+            if event.code in tuning.JOB_FAULTS and event.code != tuning.MODULE_MISSING:
                 text = f"{event.text} (node {event.node})"
                 self._end(job, State.FAILED, event.code, text, None)
                 return
@@ -548,7 +532,7 @@ class Jobs:
         """The coordinator's record came behind all that it has sent: equal ledgers, or one lacks
         something."""
         ledger = job.ledger
-        soon = self._now < job.asked_at + COMPARE_MS
+        soon = self._now < job.asked_at + tuning.COMPARE_MS
         if soon or record.checksum in (0, ledger.checksum()) or node not in self._members:
             return
         job.asked_at = self._now
@@ -587,29 +571,37 @@ class Jobs:
         self._out.append(SendCopy(event.node, event.job, *job.full_copy()))
         self._out.append(SendRecord(event.node, job.record))
 
-    def _expect_beat(self, job: Held, within_ms: int = SILENT_MS) -> None:
-        """Arms the adoption of a job that another coordinates; here the order of ranks is kept."""
+    def _expect_beat(
+        self, job: Held, within_ms: int = tuning.SILENT_MS, *, sooner: bool = False
+    ) -> None:
+        """Arms the adoption of a job that another coordinates, or makes it come `sooner`, if that
+        is so; here the order of ranks is kept."""
+        if self._leaving:
+            return
         record = job.record
         if record.coordinator == self._me:
             rank = 0
         elif self._me in record.holders:
             rank = record.holders.index(self._me)
         else:
-            rank = UNRANKED
-        wait_ms = within_ms + rank * RANK_MS + (0 if job.module else MODULE_MS)
-        self._agenda.set((_ADOPT, record.job), self._now + wait_ms)
+            rank = tuning.UNRANKED
+        wait_ms = within_ms + rank * tuning.RANK_MS + (0 if job.module else tuning.MODULE_MS)
+        when = self._now + wait_ms
+        if sooner:
+            when = min(when, self._agenda.when((_ADOPT, record.job), when))
+        self._agenda.set((_ADOPT, record.job), when)
 
     def _adopt(self, job: Held) -> None:
         if not job.module:
             job.tries += 1
-            if job.tries > MODULE_TRIES_MAX:
+            if job.tries > tuning.MODULE_TRIES_MAX:
                 text = "the job is lost: no node that is left has its module; submit it again"
                 self._out.append(Refuse(job.spec.job, Code.LOST, text))
                 self._forget(job.spec.job)
                 return
             for node in self._full_members():
                 self._out.append(NeedModule(job.spec.job, job.spec.hash, node))
-            self._agenda.set((_ADOPT, job.spec.job), self._now + MODULE_MS)
+            self._agenda.set((_ADOPT, job.spec.job), self._now + tuning.MODULE_MS)
             return
         before = job.record
         job.record = before._replace(
@@ -635,7 +627,7 @@ class Jobs:
         elif number in self._seeks:
             self._seeks[number].then.append(event)
         else:
-            self._seek(number, None, event)
+            self._seek(number, None, False, event)
 
     def _cancel(self, job: Held) -> None:
         if job.record.state != State.RUNNING:
@@ -653,7 +645,8 @@ class Jobs:
 
     def _resume(self, job: Held) -> None:
         before = job.record
-        if before.state not in (State.CANCELLED, State.FAILED) or not job.module:
+        resumable = before.state in (State.CANCELLED, State.FAILED) and job.module
+        if not resumable or self._leaving or self.coordinated >= tuning.RUNNING_MAX:
             self._out.append(Tell(before))
         else:
             self._again(job)
@@ -701,7 +694,7 @@ class Jobs:
     def _meet(self, node: int) -> None:
         """A full member is here, for the first time or again: either may have missed the end of
         jobs that the other knows of."""
-        for number in list(self._ended)[-TOLD_AGAIN_MAX:]:
+        for number in list(self._ended)[-tuning.TOLD_AGAIN_MAX :]:
             self._out.append(SendRecord(node, self._held[number].record))
         for number, job in self._held.items():
             if job.restored if job.record.state == State.RUNNING else job.lacks:
@@ -725,7 +718,9 @@ class Jobs:
             record = job.record
             self._complete(job)
             if job.lead is None and record.state == State.RUNNING and record.coordinator == node:
-                self._expect_beat(job, GONE_MS if event.gone else SUSPECTED_MS)
+                self._expect_beat(
+                    job, tuning.GONE_MS if event.gone else tuning.SUSPECTED_MS, sooner=True
+                )
         for number in list(self._seeks):
             self._on_unknown(JobUnknown(number, node))
 
@@ -769,10 +764,10 @@ class Jobs:
             self._agenda.cancel((alarm, number))
         if number not in self._ended:
             self._ended[number] = self._now
-            self._agenda.set((_FORGET, number), self._now + RETAIN_MS)
+            self._agenda.set((_FORGET, number), self._now + tuning.RETAIN_MS)
         kept = sum(self._bytes(self._held[n]) for n in self._ended)
         for oldest in list(self._ended):
-            if kept <= RETAIN_BYTES_MAX or oldest == number:
+            if kept <= tuning.RETAIN_BYTES_MAX or oldest == number:
                 break
             kept -= self._bytes(self._held[oldest])
             self._forget(oldest)
