@@ -17,6 +17,7 @@ from typing import Any
 
 import quota
 import wasm3
+from beside import pinned
 from scaling_meshes import GUESTS, Plan, free, say
 
 import velum
@@ -31,17 +32,6 @@ WORKERS = 2
 EMPTY = 1_000
 MANY = 1_000_000
 LATER = 5  # jobs after the first one
-
-
-@contextlib.contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """This program, and what it starts, on one CPU."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 @contextlib.contextmanager

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import IO
 
 import pytest
 
 import velum
-from tests.integration.meshes import GUESTS, PATIENCE_S, Processes, StartMesh, eventually
+from tests.integration.meshes import (
+    GUESTS,
+    PATIENCE_S,
+    Processes,
+    StartMesh,
+    eventually,
+    running,
+)
 
 LOOP = str(GUESTS / "loop.wasm")
 
@@ -22,23 +25,6 @@ LOOP = str(GUESTS / "loop.wasm")
 @pytest.fixture(scope="module")
 def one(shared_mesh: StartMesh) -> Processes:
     return shared_mesh(1)
-
-
-@contextmanager
-def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m` these words, ended for certain."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def line_with(stream: IO[str] | None, text: str) -> str:

@@ -4,7 +4,6 @@ nodes, on meshes of real processes, some of which are killed on the way."""
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import signal
@@ -17,7 +16,14 @@ from pathlib import Path
 import pytest
 
 import velum
-from tests.integration.meshes import GUESTS, PATIENCE_S, Processes, StartMesh, eventually
+from tests.integration.meshes import (
+    GUESTS,
+    PATIENCE_S,
+    Processes,
+    StartMesh,
+    eventually,
+    running,
+)
 from tests.integration.test_repl_pty import Terminal
 from velum.client import Client
 from velum.machine import free_beacon_port
@@ -41,22 +47,6 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=2 * PATIENCE_S,
     )
-
-
-@contextlib.contextmanager
-def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """A command under way."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "velum", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +172,9 @@ def test_an_unknown_job(node: str) -> None:
 
 
 def test_lines_while_nobody_looks(node: str) -> None:
-    with running("scatter", PRIMES, "count_primes", "0", str(ENDLESS), "--node", node) as process:
+    with running(
+        "velum", "scatter", PRIMES, "count_primes", "0", str(ENDLESS), "--node", node
+    ) as process:
         assert process.stderr is not None and process.stdout is not None
         line = process.stderr.readline()
         assert line.startswith("primes.wasm count_primes: 0%, ") and "4096 slices" in line
@@ -200,7 +192,9 @@ def test_ctrl_c_cancels_the_job(client: Client, node: str) -> None:
         new[:] = [row["id"] for row in rows if row["done"]]
         return bool(new)
 
-    with running("scatter", PRIMES, "count_primes", "0", str(ENDLESS), "--node", node) as process:
+    with running(
+        "velum", "scatter", PRIMES, "count_primes", "0", str(ENDLESS), "--node", node
+    ) as process:
         eventually(submitted, "the job is under way")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 130
