@@ -360,13 +360,13 @@ class Journals:
             for payload in payloads:
                 self._add(job, journal, entry(SLICES, payload))
 
-    def record(self, job: int, payload: bytes) -> None:
-        """The record is this now. What only tells how time goes by is not kept; the job's end is
-        kept at once."""
+    def record(self, record: Record, payload: bytes) -> None:
+        """The job's record is this now, `payload` in bytes. What only tells how time goes by is not
+        kept; the job's end is kept at once."""
+        job = record.job
         journal = self._journals.get(job)
         if journal is None:
             return
-        record = Record._make(_core.decode_job(payload))
         attempt = journal.attempt
         if self._note(journal, record):
             journal.outdated = journal.outdated or record.attempt > attempt

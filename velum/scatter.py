@@ -142,8 +142,9 @@ class Scatter:
     def _submit(self, job: ScatterJob, module: Module) -> None:
         spec = job.spec
         assert spec is not None
+        watcher = Watcher(job.wants_values, handle=job)
         if self._closed:
-            job.fail(error_from(code_of("LEAVING"), f"node {self._me} has stopped"))
+            self._turn_away(watcher)
             return
         try:
             self._modules.add(module.bytes, spec.hash)
@@ -151,12 +152,12 @@ class Scatter:
             job.fail(error_from(error.code, str(error)))
             return
         self._keep_module(spec.job, spec.hash)
-        self._add_watcher(spec.job, Watcher(job.wants_values, handle=job))
-        self._handle(policy.JobSubmitted(spec, fresh=True))
+        self._add_watcher(spec.job, watcher)
+        self._handle(policy.JobSubmitted(spec, fresh=True, values=watcher.values))
 
     def _watch(self, job: int, watcher: Watcher) -> None:
         if self._closed:
-            self._refuse_watcher(watcher, code_of("LEAVING"), f"node {self._me} has stopped")
+            self._turn_away(watcher)
             return
         self._add_watcher(job, watcher)
         self._handle(policy.WatchBegan(job, watcher.values))
@@ -207,6 +208,10 @@ class Scatter:
         else:
             self._replies.error(watcher.link, watcher.correlation, code, text)
 
+    def _turn_away(self, watcher: Watcher) -> None:
+        """The service is closed: this node tells nobody of jobs any more."""
+        self._refuse_watcher(watcher, code_of("LEAVING"), f"node {self._me} has stopped")
+
     @staticmethod
     def _slices(job: int, runs: list[Run], failures: list[Failure]) -> list[bytes]:
         return _core.encode_slices(job, runs, [(f.slice, f.code, f.text) for f in failures])
@@ -240,7 +245,8 @@ class Scatter:
         self._keep_module(spec.job, spec.hash)
         self._add_watcher(spec.job, watcher)
         age_ms = time.time_ns() // 1_000_000 - spec.created_ms
-        self._handle(policy.JobSubmitted(spec, fresh=abs(age_ms) <= FRESH_MS))
+        fresh = abs(age_ms) <= FRESH_MS
+        self._handle(policy.JobSubmitted(spec, fresh, watcher.values))
 
     def _on_lease(self, link: int, correlation: int, body: tuple[Any, ...]) -> None:
         _flags, _timeout_ms, hash, payload, job, _first, _count, priority = body
@@ -426,15 +432,15 @@ class Scatter:
     def _tell(self, effect: policy.Tell) -> None:
         record = effect.record
         watchers = self._watchers.get(record.job, ())
-        if not watchers and not self._journals.open:
-            return
-        payload = _core.encode_job(record)
-        self._journals.record(record.job, payload)
+        clients = [w for w in watchers if w.handle is None]
+        if clients or self._journals.open:
+            payload = _core.encode_job(record)
+            self._journals.record(record, payload)
+            for client in clients:
+                self._outbox.send(client.link, frames.JOB, client.correlation, payload)
         for watcher in watchers:
             if watcher.handle is not None:
                 watcher.handle.heard(record)
-            else:
-                self._outbox.send(watcher.link, frames.JOB, watcher.correlation, payload)
 
     def _refuse(self, effect: policy.Refuse) -> None:
         self._asked.pop(ASK_BIT | effect.job & (ASK_BIT - 1), None)
@@ -549,9 +555,7 @@ class Scatter:
         for watchers in self._watchers.values():
             for watcher in watchers:
                 if watcher.handle is not None:
-                    watcher.handle.fail(
-                        error_from(code_of("LEAVING"), f"node {self._me} has stopped")
-                    )
+                    self._turn_away(watcher)
         self._watchers.clear()
         self._journals.close()
 

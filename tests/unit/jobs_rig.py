@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from tests.unit.scatter_models import checksum_of, model_of, packed, spec_of
 from velum.policy import jobs_io as io
+from velum.policy.coordination import Held
 from velum.policy.job import Ask, Failure, Record, Reduce, Run, Spec, State
 from velum.policy.jobs import Jobs
 from velum.policy.tasks import Code
@@ -55,8 +56,8 @@ class Rig:
     def usable(self, node: int, slots: int = 0, holds: bool = True) -> Effects:
         return self.do(io.MemberUsable(node, slots, 1000, holds))
 
-    def submit(self, spec: Spec, fresh: bool = True) -> Effects:
-        return self.do(io.JobSubmitted(spec, fresh))
+    def submit(self, spec: Spec, fresh: bool = True, values: bool = False) -> Effects:
+        return self.do(io.JobSubmitted(spec, fresh, values))
 
     def hold(self, spec: Spec, record: Record, module: bool = True) -> None:
         """The node gets a copy from the coordinator, from whom it hears at this moment."""
@@ -91,10 +92,13 @@ class Rig:
             effects += self.report(next(iter(self.open.values())))
         return effects
 
-    def record(self) -> Record:
+    def held(self) -> Held:
         held = self.jobs.get(JOB)
         assert held is not None
-        return held.record
+        return held
+
+    def record(self) -> Record:
+        return self.held().record
 
     @property
     def claim(self) -> tuple[int, State, int, int]:

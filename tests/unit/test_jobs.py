@@ -22,7 +22,7 @@ from tests.unit.jobs_rig import (
 from tests.unit.scatter_models import packed
 from velum.policy import jobs_io as io
 from velum.policy import jobs_tuning as tuning
-from velum.policy.job import I64, KEEP_GOING, VALUES, Ask, Failure, Reduce, Spec, State
+from velum.policy.job import I64, KEEP_GOING, Ask, Failure, Reduce, Spec, State
 from velum.policy.jobs_tuning import (
     GONE_MS,
     MODULE_MS,
@@ -514,8 +514,8 @@ def test_a_job_resumed_elsewhere_runs_here_too_without_its_failures() -> None:
     rig, resumed = ended(2, 3, state=State.FAILED), said(attempt=2, epoch=2)
     effects = rig.hear(resumed)
     assert rig.record() == resumed and io.Tell(resumed) in effects
-    held = rig.jobs.get(JOB)
-    assert held is not None and (held.ledger.done, held.ledger.failed) == (1, 0)
+    held = rig.held()
+    assert (held.ledger.done, held.ledger.failed) == (1, 0)
     assert io.SendCopy(2, JOB, [run(0, 1)], []) in effects
     assert only(rig.pass_time(SILENT_MS), io.Grant), "its coordinator is silent"
 
@@ -555,8 +555,8 @@ def test_values_that_all_have_lost_are_computed_again_for_who_waits_for_them() -
     assert rig.record().answer is None and set(told(effects)) == {2, 3, 4, 5}
     rig.work()
     assert (rig.claim, rig.record().answer) == ((2, State.DONE, 2, ME), (I64, 6))
-    spec = job_of(flags=VALUES)
-    assert granted(lacking(spec, (I64, 6)).submit(spec, fresh=False)) == [0, 1]
+    rig = lacking(job_of(), (I64, 6))
+    assert granted(rig.submit(job_of(), fresh=False, values=True)) == [0, 1]
     rig = lacking(job_of(Reduce.COLLECT), None)
     assert granted(rig.do(io.WatchBegan(JOB))) == [0, 1], "the answer is a list of them"
 
@@ -578,12 +578,29 @@ def test_who_waits_already_has_the_values_computed_when_the_last_has_not_got_the
 
 def test_values_wanted_of_a_job_that_had_to_be_looked_for_are_computed_again_too() -> None:
     end = said(state=State.DONE, known=[run(0, 4)], answer=(I64, 6))
-    for wish in (io.WatchBegan(JOB, values=True), io.JobSubmitted(job_of(flags=VALUES), False)):
+    for wish in (io.WatchBegan(JOB, values=True), io.JobSubmitted(job_of(), False, values=True)):
         rig = Rig(2)
         assert asked(rig.do(wish)) == [2]
         rig.hold(job_of(), said())
         assert asked(rig.hear(end)) == [2]
         assert granted(rig.do(io.JobUnknown(JOB, 2))) == [0, 1]
+
+
+def test_values_wanted_by_a_submission_stay_wanted_through_a_search_too() -> None:
+    plain, wanting = io.JobSubmitted(job_of(), False), io.JobSubmitted(job_of(), False, values=True)
+    nowhere, found = io.JobUnknown(JOB, 2), io.SpecHeard(job_of(), 2)
+    for wishes in ([wanting], [plain, wanting], [wanting, plain], [io.WatchBegan(JOB), wanting]):
+        for outcome in (nowhere, found):
+            rig = Rig(2)
+            rig.do(*wishes, outcome)
+            assert rig.held().wanted, (wishes, outcome)
+    for fresh in (True, False):
+        rig = Rig()
+        rig.submit(job_of(), fresh, values=True)
+        assert rig.held().wanted, "nobody else is there to be asked"
+        rig = Rig()
+        rig.submit(job_of(), fresh)
+        assert not rig.held().wanted
 
 
 def test_of_two_ends_the_greater_wins_and_all_full_members_hear_of_it() -> None:

@@ -32,11 +32,19 @@ def spec_of(job: int) -> bytes:
     return _core.encode_scatter(Spec(*fields, "run", "guest.wasm", args))
 
 
-def record_of(job: int, state: State = State.RUNNING, attempt: int = 0, **changes: Any) -> bytes:
+def said(job: int, state: State = State.RUNNING, attempt: int = 0, **changes: Any) -> Record:
     record = Record(
         job, attempt, state, 1, 7, 1, 100, 3, 0, 0, 5, 0, 0, 0, "", None, (7, 8), ()
     )  # fmt: skip
-    return _core.encode_job(record._replace(**changes))
+    return record._replace(**changes)
+
+
+def record_of(job: int, *args: Any, **changes: Any) -> bytes:
+    return _core.encode_job(said(job, *args, **changes))
+
+
+def tell(journals: Journals, record: Record) -> None:
+    journals.record(record, _core.encode_job(record))
 
 
 def slices_of(job: int, first: int, *values: int) -> bytes:
@@ -96,7 +104,7 @@ def write_all(journals: Journals, job: int = JOB) -> list[bytes]:
     journals.begin(job, spec_of(job))
     journals.module(job, MODULE)
     journals.slices(job, slices)
-    journals.record(job, record_of(job, State.DONE))
+    tell(journals, said(job, State.DONE))
     return slices
 
 
@@ -124,7 +132,7 @@ def test_a_restored_journal_goes_on(rig: Rig) -> None:
     more = slices_of(JOB, 9, 1)
     rig.journals.begin(JOB, spec_of(JOB))
     rig.journals.module(JOB, MODULE)
-    rig.journals.record(JOB, record_of(JOB, State.DONE))
+    tell(rig.journals, said(JOB, State.DONE))
     rig.journals.slices(JOB, [more])
     rig = rig.again()
     assert rig.only().slices == [*slices, more]
@@ -168,7 +176,7 @@ def test_it_syncs_once_a_second_while_it_grows_and_at_once_at_the_end(
     journals.begin(JOB, spec_of(JOB))
     for first in range(10):
         journals.slices(JOB, [slices_of(JOB, first, 1)])
-        journals.record(JOB, record_of(JOB, done=first))
+        tell(journals, said(JOB, done=first))
     due = journals.next_deadline()
     assert due is not None and now_ms() < due <= now_ms() + SYNC_MS
     journals.on_time(due - 1)
@@ -178,18 +186,18 @@ def test_it_syncs_once_a_second_while_it_grows_and_at_once_at_the_end(
     eventually(lambda: len(synced) == 1)
     assert rig.path().read_bytes().count(record_of(JOB, done=9)) == 1
     assert record_of(JOB, done=8) not in rig.path().read_bytes(), "one record a second at most"
-    journals.record(JOB, record_of(JOB, State.DONE))
+    tell(journals, said(JOB, State.DONE))
     eventually(lambda: len(synced) == 2)
     assert rig.path().stat().st_size == synced[1]
 
 
 def test_a_record_that_says_nothing_new_is_not_kept(rig: Rig) -> None:
     rig.journals.begin(JOB, spec_of(JOB))
-    rig.journals.record(JOB, record_of(JOB))
+    tell(rig.journals, said(JOB))
     rig.tick()
-    rig.journals.record(JOB, record_of(JOB, sequence=9, elapsed_ms=999))
+    tell(rig.journals, said(JOB, sequence=9, elapsed_ms=999))
     assert rig.journals.next_deadline() is None
-    rig.journals.record(JOB, record_of(JOB, holders=(7,)))
+    tell(rig.journals, said(JOB, holders=(7,)))
     assert rig.journals.next_deadline() is not None
 
 
@@ -280,7 +288,7 @@ def grow(rig: Rig, kilobytes: int) -> None:
     """Many records, as of a job that goes on for days."""
     size = len(record_of(JOB)) + HEAD.size
     for done in range(kilobytes * 1024 // size):
-        rig.journals.record(JOB, record_of(JOB, done=done % 100))
+        tell(rig.journals, said(JOB, done=done % 100))
         rig.tick()
 
 
@@ -304,9 +312,9 @@ def test_what_failed_in_an_earlier_attempt_is_forgotten(rig: Rig) -> None:
     (failed,) = _core.encode_slices(JOB, [], [(3, 60, "trap")])
     rig.journals.begin(JOB, spec_of(JOB))
     rig.journals.slices(JOB, [failed])
-    rig.journals.record(JOB, record_of(JOB, State.FAILED, code=60))
+    tell(rig.journals, said(JOB, State.FAILED, code=60))
     rig.whole[JOB] = (spec_of(JOB), None, [], record_of(JOB, attempt=1))
-    rig.journals.record(JOB, record_of(JOB, attempt=1))
+    tell(rig.journals, said(JOB, attempt=1))
     rig = rig.again()
     assert rig.only() == Restored(spec_of(JOB), None, record_of(JOB, attempt=1), [])
     rig.settle()

@@ -37,7 +37,7 @@ from typing import Any
 from . import jobs_tuning as tuning
 from .agenda import Agenda
 from .coordination import Coordination, Held, Member, known, merge
-from .job import LEASE_BIT, VALUES, Ask, Failure, Record, Spec, State, job_name
+from .job import LEASE_BIT, Ask, Failure, Record, Spec, State, job_name
 from .jobs_io import (
     Begin,
     CancelRequested,
@@ -170,18 +170,19 @@ class Jobs:
 
     def _on_submitted(self, event: JobSubmitted) -> None:
         spec = event.spec
-        wanted = bool(spec.flags & VALUES)
         if spec.job in self._held:
             self._held[spec.job].module = True
-            self._on_watch(WatchBegan(spec.job, wanted))
+            self._on_watch(WatchBegan(spec.job, event.values))
         elif spec.job in self._seeks:
-            self._seeks[spec.job].spec = spec
+            seek = self._seeks[spec.job]
+            seek.spec = spec
+            seek.wanted |= event.values
         elif event.fresh:
-            self._start(spec)
+            self._start(spec, event.values)
         else:
-            self._seek(spec.job, spec, wanted)
+            self._seek(spec.job, spec, event.values)
 
-    def _start(self, spec: Spec) -> None:
+    def _start(self, spec: Spec, wanted: bool) -> None:
         wrong = check_spec(spec)
         if wrong is not None:
             self._out.append(Refuse(spec.job, Code.ARGUMENT, wrong))
@@ -195,7 +196,7 @@ class Jobs:
         else:
             job = self._hold(spec, self._first_record(spec, 1, 1, self._me))
             job.module = job.watched = True
-            job.wanted = bool(spec.flags & VALUES)
+            job.wanted = wanted
             self._lead(job)
 
     @staticmethod
@@ -324,7 +325,7 @@ class Jobs:
             text = f"no node of the mesh knows a job {job_name(number)}"
             self._out.append(Refuse(number, Code.JOB_UNKNOWN, text))
             return
-        self._start(seek.spec)
+        self._start(seek.spec, seek.wanted)
         for then in seek.then:
             self._handlers[type(then)](then)
 
@@ -501,8 +502,7 @@ class Jobs:
         before = job.record
         job.asked.clear()
         if 0 < before.attempt < record.attempt:
-            job.ledger.forget_failures()
-            self._reductions[record.job] = Reduction(job.spec, job.ledger)
+            self._forget_failures(job)
         if job.lead is not None:
             self._step_down(job, record)
         elif before.state != State.RUNNING:
@@ -510,8 +510,7 @@ class Jobs:
             # from this node, may hear of the greater from nobody else.
             self._out += [SendRecord(node, record) for node in self._full_members()]
         if record.state == State.RUNNING:
-            self._ended.pop(record.job, None)
-            self._agenda.cancel((_FORGET, record.job))
+            self._runs_again(record.job)
         self._update(job, record)
 
     def _update(self, job: Held, record: Record) -> None:
@@ -654,10 +653,8 @@ class Jobs:
     def _again(self, job: Held) -> None:
         """Takes up a job that has ended: what is done stays done, what failed is tried again."""
         before = job.record
-        job.ledger.forget_failures()
-        self._reductions[before.job] = Reduction(job.spec, job.ledger)
-        self._ended.pop(before.job, None)
-        self._agenda.cancel((_FORGET, before.job))
+        self._forget_failures(job)
+        self._runs_again(before.job)
         job.record = before._replace(
             attempt=before.attempt + 1,
             state=State.RUNNING,
@@ -672,6 +669,16 @@ class Jobs:
         for node in self._full_members():  # anybody may have a copy that says how it ended
             if node not in job.record.holders:
                 self._out.append(SendRecord(node, job.record))
+
+    def _forget_failures(self, job: Held) -> None:
+        """A new attempt: what failed in the last one is unknown again."""
+        job.ledger.forget_failures()
+        self._reductions[job.spec.job] = Reduction(job.spec, job.ledger)
+
+    def _runs_again(self, number: int) -> None:
+        """A job that may have ended has not: it is not to be forgotten."""
+        self._ended.pop(number, None)
+        self._agenda.cancel((_FORGET, number))
 
     # ---- members ----
 

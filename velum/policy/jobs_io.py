@@ -16,12 +16,13 @@ from .job import Failure, Record, Run, Spec
 
 @dataclass(slots=True)
 class JobSubmitted:
-    """A client of this node, or its program, wants this job. Its module is held here. `fresh`: it
-    has been made just now, so nobody else can have it yet; else others are asked before it is
-    started."""
+    """A client of this node, or its program, wants this job, and its `values` too or not. Its
+    module is held here. `fresh`: it has been made just now, so nobody else can have it yet; else
+    others are asked before it is started."""
 
     spec: Spec
     fresh: bool
+    values: bool = False
 
 
 @dataclass(slots=True)
