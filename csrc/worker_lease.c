@@ -7,7 +7,8 @@
  *   a slice returns    its value waits for the next report
  *   a slice fails      a trap, its fuel, its time: so does its error; the guest is put back
  *   SLICES             when VELUM_REPORT_MS have passed, when a report is full, after every slice
- * of a careful lease; and at the end, with LAST TRIM               the slice that runs is the last
+ *                      of a careful lease; and at the end, with LAST
+ *   TRIM               the lease ends earlier; the slice that runs is finished all the same
  *   CANCEL             SLICES of what waits, then ERROR
  *   CLOSED             nothing more
  *   other errors       no such export, another signature, no result, a guest that cannot be opened:

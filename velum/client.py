@@ -134,7 +134,7 @@ class Client(Mesh):
         self._closed = True
         self._runtime.stop()
         self._runtime.join(5)
-        self._fail_all(self._is_closed())
+        self._fail_all(self._closed_error())
 
     def _ended(self) -> None:
         """The loop has ended: in order, or because it failed."""
@@ -142,10 +142,10 @@ class Client(Mesh):
         self._attached.set()
         why = self._runtime.failure
         error = error_from(code_of("CLOSED"), f"the client failed: {why}") if why else None
-        self._fail_all(error or self._is_closed())
+        self._fail_all(error or self._closed_error())
 
     @staticmethod
-    def _is_closed() -> VelumError:
+    def _closed_error() -> VelumError:
         return error_from(code_of("CLOSED"), "the client was closed")
 
     def _submit(self, work: Work) -> None:
@@ -155,7 +155,7 @@ class Client(Mesh):
         for work in works:
             work.future.driven_by(self._runtime.drive)
             if self._closed:
-                work.future.fail(self._is_closed())
+                work.future.fail(self._closed_error())
         if not self._closed:
             self._runtime.call_soon(self._take, works)
 
@@ -170,7 +170,7 @@ class Client(Mesh):
     def _is_open_for(self, job: ScatterJob) -> bool:
         job.driven_by(self._runtime.drive)
         if self._closed:
-            job.fail(self._is_closed())
+            job.fail(self._closed_error())
         return not self._closed
 
     def _ask_job(self, job_id: int, ask: Ask) -> None:
