@@ -83,14 +83,6 @@ def run(command: list[str], log: Path) -> bool:
     return done.returncode == 0
 
 
-def wasm3_source(folder: Path) -> list[str]:
-    """Lets all machines but the first use the source that the first has fetched."""
-    for found in sorted(BUILD.glob("*/wasm3/pywasm3-*/wasm3")):
-        if folder not in found.parents:
-            return [f"-DVELUM_WASM3_SOURCE={found.parent}"]
-    return []
-
-
 def build(machine: Machine, cmake: str) -> bool:
     """Configures and builds one machine's program."""
     folder = BUILD / machine.name
@@ -101,7 +93,7 @@ def build(machine: Machine, cmake: str) -> bool:
     log.write_text("")
     configure = [cmake, "-S", str(ROOT / "csrc"), "-B", str(folder)]
     configure += [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", f"-DPython_EXECUTABLE={sys.executable}"]
-    configure += wasm3_source(folder)
+    configure += [f"-DVELUM_DOWNLOADS={BUILD}"]  # shared by all machines
     ninja = tool("ninja")
     if ninja is not None and not (folder / "CMakeCache.txt").exists():
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]

@@ -247,6 +247,9 @@ cdef extern from "wire.h" nogil:
 cdef extern from "blake2b.h" nogil:
     void velum_blake2b_256(const void *data, size_t n, uint8_t *out)
 
+cdef extern from "chunks.h" nogil:
+    void velum_chunk_key(const void *bytes, size_t n, uint8_t *key_out)
+
 cdef extern from "builtin.h" nogil:
     int velum_builtin(const velum_call *call, velum_value *out)
     const char *velum_builtin_name(size_t index)

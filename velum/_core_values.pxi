@@ -158,7 +158,7 @@ def retimed(bytes payload, uint32_t timeout_ms):
     return copy
 
 
-# ---- modules ----
+# ---- hashes, modules ----
 
 def module_hash(bytes module):
     """BLAKE2b-256 of the bytes: the module's name in the mesh."""
@@ -167,6 +167,16 @@ def module_hash(bytes module):
     cdef size_t n = len(module)
     with nogil:
         c.velum_blake2b_256(data, n, out)
+    return PyBytes_FromStringAndSize(<char *>out, 32)
+
+
+def chunk_key(bytes data):
+    """BLAKE3 of the bytes: the key of such a chunk."""
+    cdef uint8_t out[32]
+    cdef const char *start = PyBytes_AS_STRING(data)
+    cdef size_t n = len(data)
+    with nogil:
+        c.velum_chunk_key(start, n, out)
     return PyBytes_FromStringAndSize(<char *>out, 32)
 
 

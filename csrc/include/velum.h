@@ -85,7 +85,10 @@ extern "C" {
     X(BUSY, 85, "every queue is full")                                                             \
     X(NO_WORKER, 86, "no node can run this")                                                       \
     X(QUERY, 87, "unknown query")                                                                  \
-    X(JOB_UNKNOWN, 88, "no such job")
+    X(JOB_UNKNOWN, 88, "no such job")                                                              \
+    /* files */                                                                                    \
+    X(CHUNK_MISSING, 90, "chunk is not held here")                                                 \
+    X(CHUNK_HASH, 91, "chunk bytes do not match their key")
 
 typedef enum {
     VELUM_OK = 0,

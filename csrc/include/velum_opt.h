@@ -54,6 +54,28 @@
 #define VELUM_MODULE_CACHE_SLOTS 256u
 #endif
 
+/* Largest chunk of a file: a lost link costs at most this much again. */
+#ifndef VELUM_CHUNK_BYTES_MAX
+#define VELUM_CHUNK_BYTES_MAX (8u * 1024u * 1024u)
+#endif
+
+/* What a smaller chunk counts as in a node's budget. Each takes some 200 bytes beside its own; so
+ * no choice of chunks takes half as much again as the budget. */
+#ifndef VELUM_CHUNK_CHARGE_BYTES_MIN
+#define VELUM_CHUNK_CHARGE_BYTES_MIN 512u
+#endif
+
+/* Chunks of a node, arriving ones included: 16 GiB of 4 KiB each. Bounds the index to 64 MiB. */
+#ifndef VELUM_CHUNKS_MAX
+#define VELUM_CHUNKS_MAX (4u * 1024u * 1024u)
+#endif
+
+/* Chunks that arrive at once: 16 senders with 16 MiB of 4 KiB chunks each. When a link closes, all
+ * are looked at. */
+#ifndef VELUM_CHUNKS_ARRIVING_MAX
+#define VELUM_CHUNKS_ARRIVING_MAX (64u * 1024u)
+#endif
+
 /* Connections a node holds at once. select() serves descriptors below 1,024 on common systems, and
  * the rest of the process needs some. */
 #ifndef VELUM_LINKS_MAX

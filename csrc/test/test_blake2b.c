@@ -7,8 +7,7 @@
  */
 #include "blake2b.h"
 #include "check.h"
-
-#include <stdint.h>
+#include "digest.h"
 
 typedef struct {
     size_t length; /* of the input 0, 1, 2, ... modulo 251 */
@@ -29,21 +28,6 @@ static const sample samples[] = {
     {1000, "b372d0608f720c8c3dd41e9c8eecb10143b41abe520b616607e754bf79c08331"},
     {100000, "916cfaa800ee55811e82095babeb88ea29c9ef8a36e8d7e20c7b772c344c9e1c"},
 };
-
-static void hex_of(const uint8_t digest[32], char out[65]) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < 32; i++) {
-        out[2 * i] = digits[digest[i] >> 4];
-        out[2 * i + 1] = digits[digest[i] & 15];
-    }
-    out[64] = 0;
-}
-
-static bool digest_is(const uint8_t digest[32], const char *expected) {
-    char text[65];
-    hex_of(digest, text);
-    return strcmp(text, expected) == 0;
-}
 
 static void test_abc(void) {
     uint8_t digest[32];

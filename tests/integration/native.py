@@ -45,9 +45,9 @@ def build_core(folder: Path) -> Path:
     cmake = tool("cmake")
     assert cmake is not None, "cmake is missing: pip install cmake"
     options = ["-DVELUM_SHARED=ON", f"-DPython_EXECUTABLE={sys.executable}"]
-    unpacked = next(ROOT.glob("build/**/wasm3/pywasm3-*/wasm3"), None)
-    if unpacked is not None and "VELUM_WASM3_SOURCE" not in os.environ:
-        options.append(f"-DVELUM_WASM3_SOURCE={unpacked.parent}")
+    downloads = next(ROOT.glob("build/**/third_party"), None)
+    if downloads is not None:
+        options.append(f"-DVELUM_DOWNLOADS={downloads}")
     run(cmake, "-S", ROOT / "csrc", "-B", folder, *options)
     run(cmake, "--build", folder, "-j", "2")
     return folder
