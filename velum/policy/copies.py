@@ -12,21 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from .draws import Draws
 from .job import HOLDERS_MAX
 from .slices import Span, Spans
 
 COPIES: Final = 2  # beside the coordinator's own: any two of the three may die at once
-
-_MASK: Final = (1 << 64) - 1
-
-
-def rank(job: int, node: int) -> int:
-    """A node's draw for a job; the greatest ones hold it. The finaliser of splitmix64 (Steele, Lea
-    and Flood 2014)."""
-    z = (job + node * 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
 
 
 class Copies:
@@ -51,7 +41,7 @@ class Copies:
     def choose(self, members: Collection[int]) -> list[int]:
         """Chooses anew among the live full nodes; who is a holder no longer."""
         before = set(self.holders)
-        ranked = sorted(members, key=lambda node: rank(self._job, node), reverse=True)
+        ranked = Draws(tuple(members)).order(self._job)
         self._chosen = [node for node in ranked if node != self._me][:COPIES]
         self._asked = [n for n in self._asked if n in members and n not in self._chosen]
         return self._settle(before)
