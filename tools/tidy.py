@@ -21,7 +21,7 @@ FILE_MAX = 800
 FACES = {"cli", "repl", "__main__"}
 SERVICES = {p.stem for p in (ROOT / "velum").glob("*.py")} - FACES
 POLICY_MAY = {"__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools",
-              "heapq", "itertools", "math", "operator", "random", "struct", "typing",
+              "hashlib", "heapq", "itertools", "math", "operator", "random", "struct", "typing",
               "zlib"}  # fmt: skip
 C_HEADERS = {"stdbool.h", "stddef.h", "stdint.h", "string.h", "stdlib.h", "limits.h", "inttypes.h",
              "stdio.h", "math.h", "assert.h", "float.h"}  # fmt: skip

@@ -1,80 +1,20 @@
-"""What a catalog of names holds, hears and asks for: entries, events and effects of `catalog.py`.
+"""What the policy of names hears and asks for: events and effects of `catalog.py`.
 
-Owns: their shapes, and which of two entries is the greater. Refuses to know: how events and effects
-come about, and what a manifest's bytes mean. Events are past-tense nouns, effects are verbs. They
-are not frozen, as in the other policies: some are made for every name.
+Owns: their shapes. Refuses to know: how events and effects come about, and what a manifest says.
+Events are past-tense nouns, effects are verbs. They are not frozen, as in the other policies: some
+are made for every name. Items and digests are plain, as `names.py` has them.
 
-Between nodes each effect Send* is heard as one event: SendEntry as EntryOffered, SendSums as
-SumsHeard, SendListing as ListingHeard, SendHeld as HeldHeard.
+Between nodes SendSums is heard as SumsHeard, SendListing as ListingHeard, SendHeld as HeldHeard.
+SendEntry is merged by the other's store, or heard as EntryOffered if it is a tombstone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from hashlib import blake2b
-from typing import NamedTuple
 
-from .hybridclock import Version
-
-
-class Entry(NamedTuple):
-    """What a name stands for: a manifest, or a tombstone if the payload is empty."""
-
-    digest: bytes  # of the name, 32 bytes
-    name: bytes  # 1..4096 bytes of UTF-8
-    version: Version
-    payload: bytes  # the manifest as it travels
-    size: int  # of the file, bytes; this and the next follow from the payload
-    hash: bytes  # of the file's content, 32 bytes; none of a tombstone
-
-    @property
-    def is_tombstone(self) -> bool:
-        return not self.payload
-
-    @property
-    def rank(self) -> tuple[Version, bytes]:
-        """By which entries of one name are ordered: stamp, origin, payload."""
-        return self.version, self.payload
-
-    def item(self) -> Item:
-        """What names this entry among all others of its name, without its bytes."""
-        stamp, origin = self.version
-        text = self.digest + stamp.to_bytes(8, "little") + origin.to_bytes(2, "little")
-        mark = blake2b(text + self.payload, digest_size=8).digest()
-        return Item(self.digest, self.version, int.from_bytes(mark, "little"))
-
-
-class Item(NamedTuple):
-    """One entry in a listing."""
-
-    digest: bytes
-    version: Version
-    mark: int  # 64 bits of BLAKE2b over digest, version and payload
-
-
-class Row(NamedTuple):
-    """One file in a page of names."""
-
-    name: bytes
-    version: Version
-    size: int
-
-
-class Why(Enum):
-    """Why an entry is refused."""
-
-    NAME = "name"  # empty, too long, or not UTF-8
-    LONG = "manifest too long"
-    AHEAD = "version too far ahead"
-    FULL = "catalog full"
-
-
-def greater(one: Entry, other: Entry) -> Entry:
-    """The merge of two entries of one name: a join."""
-    return other if other.rank > one.rank else one
-
+from .filetypes import Digest
+from .names import Item, PlainEntry, Stamped
 
 # ---- events ----
 
@@ -96,32 +36,13 @@ class MemberLost:
 
 @dataclass(slots=True)
 class EntryOffered:
-    """A putter or another keeper has this entry. Ends in Kept or Refuse."""
+    """Somebody has this entry, and the store has not merged it: a tombstone, or what a keeper holds
+    against a tombstone here. Ends in Kept or Refuse."""
 
     node: int  # a member, or 0: a putter
     ticket: int  # the caller's own, comes back in the answer
-    entry: Entry
+    entry: PlainEntry
     unix_ms: int  # this node's clock, which may be wrong
-    age_ms: int = 0  # of a tombstone
-    awaited: Sequence[int] = ()  # for whom the sender keeps a tombstone that is old enough
-
-
-@dataclass(slots=True)
-class EntryAsked:
-    """Somebody wants to know what a name stands for. Ends in Give."""
-
-    ticket: int
-    digest: bytes
-
-
-@dataclass(slots=True)
-class ListAsked:
-    """Somebody wants a page of the names with a prefix, after a name. Ends in GivePage."""
-
-    ticket: int
-    prefix: bytes  # b"": all
-    after: bytes  # b"": from the first
-    limit: int  # rows
 
 
 @dataclass(slots=True)
@@ -143,8 +64,8 @@ class ListingHeard:
     node: int
     round: int  # the sender's own, comes back in the answer
     items: Sequence[Item]
-    after: bytes = b""
-    end: bytes = b""
+    after: Digest = b""
+    end: Digest = b""
 
 
 @dataclass(slots=True)
@@ -154,7 +75,7 @@ class HeldHeard:
     node: int
     round: int
     held: Sequence[Item]  # as they are there
-    wanted: Sequence[bytes]  # digests
+    wanted: Sequence[Digest]
 
 
 @dataclass(slots=True)
@@ -162,29 +83,20 @@ class TimePassed:
     """A deadline may have come."""
 
 
-Event = (
-    MemberSeen
-    | MemberLost
-    | EntryOffered
-    | EntryAsked
-    | ListAsked
-    | SumsHeard
-    | ListingHeard
-    | HeldHeard
-    | TimePassed
-)
+Event = MemberSeen | MemberLost | EntryOffered | SumsHeard | ListingHeard | HeldHeard | TimePassed
 
 # ---- effects ----
 
 
 @dataclass(slots=True)
 class Kept:
-    """Answer an offer: this is the greatest version known here; the offered one, or a later that
-    had superseded it already."""
+    """Answer an offer: this is the greatest known here; the offered one, or a later that had
+    superseded it already."""
 
     node: int
     ticket: int
-    version: Version
+    kind: int
+    version: Stamped
     superseded: bool
 
 
@@ -194,41 +106,15 @@ class Refuse:
 
     node: int
     ticket: int
-    why: Why
-    text: str
-
-
-@dataclass(slots=True)
-class Give:
-    """Answer who asked: the entry, or nothing known."""
-
-    ticket: int
-    entry: Entry | None
-
-
-@dataclass(slots=True)
-class GivePage:
-    """Answer who asked: files by name, and whether there are more."""
-
-    ticket: int
-    rows: list[Row]
-    more: bool
-
-
-@dataclass(slots=True)
-class Changed:
-    """A name stands for something else here: claims of the old version can be ended."""
-
-    old: Entry | None
-    new: Entry
+    error: int  # NAMES_FULL or VERSION_AHEAD
 
 
 @dataclass(slots=True)
 class SendEntry:
-    """Tell a member of an entry."""
+    """Tell a member of the entry that the store has for a name."""
 
     node: int
-    entry: Entry
+    digest: Digest
     age_ms: int
     awaited: tuple[int, ...]
 
@@ -238,8 +124,8 @@ class SendSums:
     """Compare with another keeper."""
 
     node: int
-    counts: tuple[int, ...]
-    marks: tuple[int, ...]
+    counts: Sequence[int]
+    marks: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -249,8 +135,8 @@ class SendListing:
     node: int
     round: int
     items: list[Item]
-    after: bytes = b""
-    end: bytes = b""
+    after: Digest = b""
+    end: Digest = b""
 
 
 @dataclass(slots=True)
@@ -260,7 +146,7 @@ class SendHeld:
     node: int
     round: int
     held: list[Item]
-    wanted: list[bytes]
+    wanted: list[Digest]
 
 
-Effect = Kept | Refuse | Give | GivePage | Changed | SendEntry | SendSums | SendListing | SendHeld
+Effect = Kept | Refuse | SendEntry | SendSums | SendListing | SendHeld

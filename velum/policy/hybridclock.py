@@ -39,7 +39,7 @@ class Version(NamedTuple):
     """When a name was put or deleted; they compare as they were made."""
 
     stamp: int  # 0..2**64 - 1: milliseconds and counter
-    origin: int  # id of the node that drew it, 1..65535: orders equal stamps
+    origin: int  # 32 random bits of the process that drew it: orders equal stamps
 
     @property
     def ms(self) -> int:
