@@ -6,12 +6,12 @@ BIN     := $(VENV)/bin
 BUILD   := build
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 CORE    := $(shell find csrc third_party -name '*.c' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
-BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_jobs.pxi velum/_core_c.pxd CMakeLists.txt pyproject.toml
+BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_jobs.pxi velum/_core_names.pxi velum/_core_store.pxi velum/_core_c.pxd CMakeLists.txt pyproject.toml
 INSTALLED := $(addprefix tests/guests/,primes.wasm sum.wasm pi.wasm search.wasm floats.wasm)
 C_FILES := $(shell find csrc examples -name '*.c' -o -name '*.h')
 SECONDS_EACH ?= 600
 
-.PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross scaling wheel sdist clean
+.PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross scaling storage-bench wheel sdist clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -101,6 +101,10 @@ cross: $(VENV)/test-tools ## build for other machines and run their workers in a
 
 scaling: $(VENV)/bench-tools ## scatter on 1 to 8 nodes, beside Ray and Dask; writes docs/scaling.md and .png; wants root
 	@$(BIN)/python bench/scaling.py
+
+storage-bench: $(VENV)/bench-tools ## files in RAM beside plain C, memcached and Redis; writes docs/storage_bench.md and .png
+	@sh tools/need-debian.sh memcached redis-server || echo "going on without"
+	@$(BIN)/python bench/storage.py
 
 guests: $(VENV)/made ## rebuild the guests with the pinned compiler and compare
 	@$(PIP) install -r tests/guests/requirements.txt

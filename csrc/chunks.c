@@ -1,13 +1,14 @@
 /* chunks.c: the table of chunks.
  *
  * Owns: what chunks.h says. Refuses to know: links, claims, placement, files.
- * How: a chunk is one piece of memory, its entry and then its bytes. Entries hang in the chains of
- * a hash table that grows by one bucket for each entry (linear hashing: Litwin 1980), so that no
- * addition pays for all. It never shrinks: 8 bytes for each of the most chunks ever held. Each
- * entry also stands in a list without holes, of those held or of those arriving: the last one fills
- * the place of one that goes. A walk runs down the list. All are arrays of segments that never
- * move. As in modules.c, a chunk being received has an entry of its own, apart from a held one of
- * the same key, because a link may be writing into its memory.
+ * How: a chunk is its entry and its bytes: one piece of memory if it is small, else the bytes lie
+ * in a slab, whose memory is used again. Entries hang in the chains of a hash table that grows by
+ * one bucket for each entry (linear hashing: Litwin 1980), so that no addition pays for all. It
+ * never shrinks: 8 bytes for each of the most chunks ever held. Each entry also stands in a list
+ * without holes, of those held or of those arriving: the last one fills the place of one that goes.
+ * A walk runs down the list. All are arrays of segments that never move. As in modules.c, a chunk
+ * being received has an entry of its own, apart from a held one of the same key, because a link may
+ * be writing into its memory.
  *
  * A stranger may name any keys, so a fixed hash of them would let him make one long chain. Ours is
  * of a strongly universal family (multilinear: Lemire and Kaser 2014), drawn at random.
@@ -15,6 +16,7 @@
 #include "chunks.h"
 
 #include "blake3.h"
+#include "slab.h"
 #include "velum_port.h"
 #include "wire_bytes.h"
 
@@ -41,7 +43,9 @@ typedef struct entry {
     struct entry *next;    /* in its chain */
     velum_chunks *owner;   /* for give_back, which has nothing but the entry */
     blake3_hasher *hasher; /* of a large chunk that is arriving, else NULL */
-    uint32_t hash;         /* of its key, for the table */
+    uint8_t *bytes;
+    velum_slab_region *region; /* that the bytes lie in, or NULL: they lie behind the entry */
+    uint32_t hash;             /* of its key, for the table */
     uint32_t size;
     uint32_t place;    /* in the list of its state */
     uint32_t sender;   /* ARRIVING */
@@ -64,9 +68,12 @@ struct velum_chunks {
     array table; /* the first entry of each chain */
     size_t mask; /* the least power of 2 that is not below the table's count, minus 1 */
     array held, arriving;
+    velum_slab *slab;     /* of the bytes of large ones */
     const entry *checked; /* by verify; NULL: none */
     size_t checked_bytes;
     blake3_hasher checking;
+    void (*abandoned)(void *owner, uint32_t sender, const uint8_t *key);
+    void *abandoned_owner;
 };
 
 void velum_chunk_key(const void *bytes, size_t n, uint8_t key_out[VELUM_KEY_BYTES]) {
@@ -175,14 +182,29 @@ static size_t charge(size_t size) {
     return size < VELUM_CHUNK_CHARGE_BYTES_MIN ? VELUM_CHUNK_CHARGE_BYTES_MIN : size;
 }
 
-static uint8_t *bytes_of(const entry *e) {
+/* Behind an entry, the first byte that is aligned. */
+static uint8_t *behind(const entry *e) {
     uintptr_t end = (uintptr_t)(e + 1);
     return (uint8_t *)((end + ALIGNMENT_BYTES - 1u) & ~(uintptr_t)(ALIGNMENT_BYTES - 1u));
 }
 
 static void free_entry(entry *e) {
+    if (e->region != NULL) velum_slab_give(e->owner->slab, e->bytes, e->region);
     free(e->hasher);
     free(e);
+}
+
+/* An entry with room for its bytes, or NULL. */
+static entry *new_entry(velum_chunks *c, size_t size) {
+    bool apart = size >= VELUM_SLAB_BYTES_MIN;
+    entry *e = malloc(sizeof *e + (apart ? 0 : ALIGNMENT_BYTES - 1u + size));
+    if (e == NULL) return NULL;
+    memset(e, 0, sizeof *e);
+    e->owner = c;
+    e->bytes = apart ? velum_slab_take(c->slab, size, &e->region) : behind(e);
+    if (e->bytes != NULL) return e;
+    free(e);
+    return NULL;
 }
 
 /* Memory for a chunk and for its place among those held; it is not found yet. FULL, NOMEM. */
@@ -192,10 +214,8 @@ static int take(velum_chunks *c, const uint8_t *key, size_t size, entry **out) {
     if (taken > c->budget || charge(size) > c->budget - taken) return VELUM_E_FULL;
     if (known >= VELUM_CHUNKS_MAX) return VELUM_E_FULL;
     if (!extend(&c->held, known + 1)) return VELUM_E_NOMEM;
-    e = malloc(sizeof *e + ALIGNMENT_BYTES - 1u + size);
+    e = new_entry(c, size);
     if (e == NULL) return VELUM_E_NOMEM;
-    memset(e, 0, sizeof *e);
-    e->owner = c;
     e->hash = hash_of(c, key);
     e->size = (uint32_t)size;
     memcpy(e->key, key, VELUM_KEY_BYTES);
@@ -226,8 +246,12 @@ int velum_chunks_open(velum_chunks **out, size_t budget_bytes) {
     velum_chunks *c = calloc(1, sizeof *c);
     int err = VELUM_E_NOMEM;
     if (c == NULL) return VELUM_E_NOMEM;
-    if (extend(&c->table, 1)) err = velum_port_random(c->multipliers, sizeof c->multipliers);
+    c->slab = velum_slab_open();
+    if (c->slab != NULL && extend(&c->table, 1)) {
+        err = velum_port_random(c->multipliers, sizeof c->multipliers);
+    }
     if (err != 0) {
+        velum_slab_close(c->slab);
         free_segments(&c->table);
         free(c);
         return err;
@@ -250,6 +274,7 @@ void velum_chunks_close(velum_chunks *c) {
     free_segments(&c->table);
     free_segments(&c->held);
     free_segments(&c->arriving);
+    velum_slab_close(c->slab);
     free(c);
 }
 
@@ -274,7 +299,7 @@ int velum_chunks_add(velum_chunks *c, const void *bytes, size_t n,
     if (find(c, key_out, HELD) != NULL) return 1;
     err = take(c, key_out, n, &e);
     if (err != 0) return err;
-    memcpy(bytes_of(e), bytes, n);
+    memcpy(e->bytes, bytes, n);
     hold(c, e);
     chain(c, e);
     return 0;
@@ -330,7 +355,7 @@ uint8_t *velum_chunks_part_memory(velum_chunks *c, const velum_chunk_part *part,
     entry *e = find_from(c, part->key, sender);
     if (e == NULL || !fits(e, part) || find(c, part->key, HELD) != NULL) return NULL;
     e->wanted = part->size;
-    return bytes_of(e) + part->offset;
+    return e->bytes + part->offset;
 }
 
 /* Whether the bytes of an arriving chunk, all there, are what its key says. */
@@ -339,7 +364,7 @@ static bool arrived_right(const entry *e) {
     if (e->hasher != NULL) {
         blake3_hasher_finalize(e->hasher, key, VELUM_KEY_BYTES);
     } else {
-        velum_chunk_key(bytes_of(e), e->size, key);
+        velum_chunk_key(e->bytes, e->size, key);
     }
     return memcmp(key, e->key, VELUM_KEY_BYTES) == 0;
 }
@@ -348,12 +373,13 @@ int velum_chunks_part_arrived(velum_chunks *c, const velum_chunk_part *part, uin
                               uint32_t *next) {
     entry *e = find_from(c, part->key, sender);
     *next = 0;
+    if (e == NULL) return VELUM_E_CHUNK_MISSING;
     if (find(c, part->key, HELD) != NULL) {
-        if (e != NULL) forget(c, e);
+        forget(c, e);
         return 1;
     }
-    if (e == NULL || !fits(e, part) || e->wanted != part->size) return VELUM_E_CHUNK_MISSING;
-    if (e->hasher != NULL) blake3_hasher_update(e->hasher, bytes_of(e) + part->offset, part->size);
+    if (!fits(e, part) || e->wanted != part->size) return VELUM_E_CHUNK_MISSING;
+    if (e->hasher != NULL) blake3_hasher_update(e->hasher, e->bytes + part->offset, part->size);
     e->received += part->size;
     e->wanted = 0;
     if (e->received < e->size) {
@@ -371,16 +397,31 @@ int velum_chunks_part_arrived(velum_chunks *c, const velum_chunk_part *part, uin
     return 1;
 }
 
+static void abandon(velum_chunks *c, entry *e) {
+    if (e->wanted > 0 && c->abandoned != NULL) {
+        c->abandoned(c->abandoned_owner, e->sender, e->key);
+    }
+    forget(c, e);
+}
+
 void velum_chunks_abandon(velum_chunks *c, const uint8_t key[VELUM_KEY_BYTES], uint32_t sender) {
     entry *e = find_from(c, key, sender);
-    if (e != NULL) forget(c, e);
+    if (e != NULL) abandon(c, e);
 }
 
 void velum_chunks_abandon_all(velum_chunks *c, uint32_t sender) {
     for (size_t i = c->arriving.count; i-- > 0;) { /* down: the last one fills a place */
         entry *e = *at(&c->arriving, i);
-        if (e->sender == sender) forget(c, e);
+        if (e->sender == sender) abandon(c, e);
     }
+}
+
+void velum_chunks_on_abandon(velum_chunks *c,
+                             void (*abandoned)(void *owner, uint32_t sender,
+                                               const uint8_t key[VELUM_KEY_BYTES]),
+                             void *owner) {
+    c->abandoned = abandoned;
+    c->abandoned_owner = owner;
 }
 
 /* ---- having ---- */
@@ -390,7 +431,7 @@ const uint8_t *velum_chunks_get(const velum_chunks *c, const uint8_t key[VELUM_K
     const entry *e = find(c, key, HELD);
     if (e == NULL) return NULL;
     *n = e->size;
-    return bytes_of(e);
+    return e->bytes;
 }
 
 const uint8_t *velum_chunks_lend(velum_chunks *c, const uint8_t key[VELUM_KEY_BYTES], size_t *n,
@@ -400,7 +441,7 @@ const uint8_t *velum_chunks_lend(velum_chunks *c, const uint8_t key[VELUM_KEY_BY
     e->loans++;
     *n = e->size;
     *token = e;
-    return bytes_of(e);
+    return e->bytes;
 }
 
 /* Frees a dropped entry that nobody has a loan of. */
@@ -439,7 +480,7 @@ int velum_chunks_verify(velum_chunks *c, const uint8_t key[VELUM_KEY_BYTES], siz
         blake3_hasher_init(&c->checking);
     }
     n = e->size - c->checked_bytes < bytes_max ? e->size - c->checked_bytes : bytes_max;
-    blake3_hasher_update(&c->checking, bytes_of(e) + c->checked_bytes, n);
+    blake3_hasher_update(&c->checking, e->bytes + c->checked_bytes, n);
     c->checked_bytes += n;
     if (c->checked_bytes < e->size) return 0;
     c->checked = NULL;

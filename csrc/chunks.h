@@ -14,10 +14,7 @@
 #ifndef VELUM_CHUNKS_H
 #define VELUM_CHUNKS_H
 
-#include "velum.h"
-#include "velum_opt.h"
-
-#define VELUM_KEY_BYTES 32u
+#include "wire_store.h"
 
 typedef struct velum_chunks velum_chunks;
 
@@ -54,13 +51,6 @@ int velum_chunks_add(velum_chunks *c, const void *bytes, size_t n,
 int velum_chunks_reserve(velum_chunks *c, const uint8_t key[VELUM_KEY_BYTES], size_t size,
                          uint32_t sender);
 
-typedef struct {
-    uint8_t key[VELUM_KEY_BYTES];
-    uint32_t total;  /* of the chunk */
-    uint32_t offset; /* of this part */
-    uint32_t size;
-} velum_chunk_part;
-
 /* Where a part's bytes go, `part->size` of them, until the part has arrived or its sender's
  * reservation is abandoned; nothing else takes that memory away. NULL, not wanted: not reserved by
  * this sender, held already, a total other than was reserved, empty, past the end, or not the next
@@ -68,14 +58,20 @@ typedef struct {
 uint8_t *velum_chunks_part_memory(velum_chunks *c, const velum_chunk_part *part, uint32_t sender);
 /* Counts a part in. 1: complete and verified, held from now on (also if it has been added in
  * between); 0: more to come, from *next. CHUNK_HASH: all has come and is not what the key says; the
- * reservation is gone. CHUNK_MISSING: part_memory gave no place for it. *next is 0 unless more is
- * to come. */
+ * reservation is gone. CHUNK_MISSING: not reserved by this sender, or part_memory gave no place
+ * for it. *next is 0 unless more is to come. */
 int velum_chunks_part_arrived(velum_chunks *c, const velum_chunk_part *part, uint32_t sender,
                               uint32_t *next);
 /* Gives up a sender's reservation and what has come of it. Without one, nothing. */
 void velum_chunks_abandon(velum_chunks *c, const uint8_t key[VELUM_KEY_BYTES], uint32_t sender);
 /* Gives up all reservations of a sender that is gone. */
 void velum_chunks_abandon_all(velum_chunks *c, uint32_t sender);
+/* Who is told before a reservation is given up for whose next part a place was given: what receives
+ * into that memory must stop. One at a time; NULL: nobody any more. */
+void velum_chunks_on_abandon(velum_chunks *c,
+                             void (*abandoned)(void *owner, uint32_t sender,
+                                               const uint8_t key[VELUM_KEY_BYTES]),
+                             void *owner);
 
 /* ---- having ---- */
 

@@ -2,8 +2,9 @@
  *
  * Owns: listening, dialling, datagrams, waking, and the order in which one poll does its work.
  * Refuses to know: what a link does between open and end (hub_link.c), what frames say
- * (hub_answer.c). How: a poll flushes, gives events that are due, sleeps, serves links in turns,
- * looks after deadlines; it goes round again while all that came was answered by the hub itself.
+ * (hub_answer.c, hub_store.c). How: a poll flushes, gives events that are due, sleeps, serves links
+ * in turns, looks after deadlines; it goes round again while all that came was answered by the hub
+ * itself.
  */
 #include "hub_internal.h"
 
@@ -122,6 +123,7 @@ void velum_hub_close(velum_hub *hub) {
         }
         velum__peer_release(peer);
     }
+    velum__store_close(hub);
     close_socket(hub->listener.fd);
     close_socket(hub->waker.fd);
     close_socket(hub->wake_writer);
@@ -136,7 +138,10 @@ void velum_hub_close(velum_hub *hub) {
 
 int velum_hub_identity(velum_hub *hub, const velum_hello *hello) {
     uint8_t frame[sizeof hub->hello];
+    velum_hello bulk = *hello;
     int n = velum_wire_put_hello(frame, sizeof frame, 0, hello);
+    bulk.features |= VELUM_FEATURE_BULK;
+    if (n > 0) n = velum_wire_put_hello(hub->hello_bulk, sizeof hub->hello_bulk, 0, &bulk);
     if (n < 0) return n;
     memcpy(hub->hello, frame, (size_t)n);
     hub->hello_size = (size_t)n;
@@ -182,7 +187,7 @@ static void on_connection(velum_watch *watch, uint8_t what) {
             (void)velum_timer_start(hub->loop, &hub->listen_timer, until); /* has a place */
             return;
         }
-        if (velum__peer_open(hub, fd, VELUM__STRANGER, &peer) != 0) {
+        if (velum__peer_open(hub, fd, VELUM__STRANGER, NULL, &peer) != 0) {
             refuse(hub, fd);
         } else {
             peer->addr = from;
@@ -203,14 +208,15 @@ int velum_hub_listen(velum_hub *hub, velum_addr *addr) {
     return velum_watch_add(hub->loop, &hub->listener);
 }
 
-int velum_hub_dial(velum_hub *hub, const velum_addr *to, uint64_t token, velum_handle *out) {
+static int dial(velum_hub *hub, const velum_addr *to, uint64_t token, const uint8_t *hello,
+                velum_handle *out) {
     velum__peer *peer;
     velum_fd fd;
     int err;
     if (hub->hello_size == 0) return VELUM_E_ARGUMENT;
     err = velum_port_dial(to, &fd);
     if (err != 0) return err;
-    err = velum__peer_open(hub, fd, VELUM__DIALLING, &peer);
+    err = velum__peer_open(hub, fd, VELUM__DIALLING, hello, &peer);
     if (err != 0) {
         velum_port_close(fd);
         return err;
@@ -221,12 +227,20 @@ int velum_hub_dial(velum_hub *hub, const velum_addr *to, uint64_t token, velum_h
     return 0;
 }
 
+int velum_hub_dial(velum_hub *hub, const velum_addr *to, uint64_t token, velum_handle *out) {
+    return dial(hub, to, token, hub->hello, out);
+}
+
+int velum_hub_dial_bulk(velum_hub *hub, const velum_addr *to, uint64_t token, velum_handle *out) {
+    return dial(hub, to, token, hub->hello_bulk, out);
+}
+
 int velum_hub_adopt(velum_hub *hub, velum_fd fd, uint64_t token, velum_handle *out) {
     velum__peer *peer;
     int err;
     if (hub->hello_size == 0) return VELUM_E_ARGUMENT;
     err = velum_port_adopt(fd);
-    if (err == 0) err = velum__peer_open(hub, fd, VELUM__GREETING, &peer);
+    if (err == 0) err = velum__peer_open(hub, fd, VELUM__GREETING, hub->hello, &peer);
     if (err != 0) return err;
     peer->token = token;
     *out = velum__peer_handle(peer);
@@ -368,8 +382,9 @@ static void begin_poll(velum_hub *hub, velum_event *events, size_t cap) {
     hub->event_count = 0;
 }
 
-/* Gives what needs no socket: links that ended, fetches that ended, a wake. */
+/* Gives what needs no socket: chunks and links that ended, fetches that ended, a wake. */
 static void give_notices(velum_hub *hub) {
+    velum__store_events(hub); /* of a link that ended, before that is told */
     while (hub->ended.count > 0) {
         velum__peer *peer = &hub->peers[hub->ended.items[hub->ended.head]];
         if (!velum__peer_close_event(peer)) return;
@@ -390,16 +405,19 @@ static void serve_turns(velum_hub *hub) {
     }
 }
 
-/* One round: flush, sleep up to `sleep_us`, serve. What the loop said. */
+/* One round: flush, sleep up to `sleep_us` if there is nothing to do, serve. 0 if that was for
+ * nothing: the time is over, or a signal came, which is the owner's to look at. */
 static int go_round(velum_hub *hub, int64_t sleep_us) {
+    bool busy;
     int ran;
     velum_hub_flush(hub);
     give_notices(hub);
-    ran = velum_loop_tick(hub->loop, hub->event_count > 0 || hub->turn.count > 0 ? 0 : sleep_us);
+    busy = hub->event_count > 0 || hub->turn.count > 0 || hub->dirty.count > 0;
+    ran = velum_loop_tick(hub->loop, busy ? 0 : sleep_us);
     serve_turns(hub);
     if (hub->sweep_due) velum__hub_sweep(hub);
     give_notices(hub);
-    return ran;
+    return ran == 0 && busy ? 1 : ran;
 }
 
 int velum_hub_poll(velum_hub *hub, int64_t timeout_us, velum_event *events, size_t cap) {
@@ -413,8 +431,7 @@ int velum_hub_poll(velum_hub *hub, int64_t timeout_us, velum_event *events, size
         ran = go_round(hub, sleep_us);
         if (hub->event_count > 0) return (int)hub->event_count;
         if (ran < 0) return ran;
-        /* Nothing ran: the time is over, or a signal came, which is the owner's to look at. */
-        if (timeout_us == 0 || (ran == 0 && hub->turn.count == 0)) break;
+        if (timeout_us == 0 || ran == 0) break;
         if (timeout_us > 0) {
             sleep_us = until_us - velum_port_now_us();
             if (sleep_us <= 0) break;

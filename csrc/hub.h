@@ -2,9 +2,9 @@
  *
  * Owns: listening, dialling, the handshake's shape and deadline, idle links, the pool of links and
  * the datagram sockets; and answers what needs no decision: PING, placed CALLs of built-ins,
- * MODULE_WANT from the module cache. Refuses to know: members, schedulers, tasks: everything else
- * becomes an event that velum_hub_poll hands to the owner. The worker process, the C-only node and
- * the Python node are all owners of one hub.
+ * MODULE_WANT from the module cache, and of files what velum_hub_set_store says. Refuses to know:
+ * members, schedulers, tasks: everything else becomes an event that velum_hub_poll hands to the
+ * owner. The worker process, the C-only node and the Python node are all owners of one hub.
  * How: one loop; links in a fixed pool named by handles; events lead into receive buffers and are
  * valid until the next poll. Sends are queued and flushed at the start of the next poll, or by
  * velum_hub_flush. Correlation ids with the top bit set belong to the hubs (PING, MODULE_WANT):
@@ -13,10 +13,12 @@
 #ifndef VELUM_HUB_H
 #define VELUM_HUB_H
 
+#include "chunks.h"
 #include "link.h"
 #include "loop.h"
 #include "modules.h"
-#include "wire.h"
+#include "names.h"
+#include "wire_store.h"
 
 typedef struct velum_hub velum_hub;
 
@@ -35,8 +37,16 @@ typedef enum {
     VELUM_EV_FRAME,      /* any frame the hub does not answer: .frame */
     VELUM_EV_DATAGRAM,   /* .datagram, .from, .socket */
     VELUM_EV_MODULE,     /* a fetch ended: .hash, .error (0: module is held now) */
+    VELUM_EV_CHUNK,      /* a chunk came or did not, or was sent: .chunk */
     VELUM_EV_WAKE        /* velum_hub_wake was called */
 } velum_event_kind;
+
+typedef enum {
+    VELUM_CHUNK_STORED = 1, /* parts of a HOLD: it is held now, or .error CHUNK_HASH */
+    VELUM_CHUNK_FETCHED,    /* of velum_hub_want: 0, CHUNK_MISSING, CHUNK_HASH (also: the peer sent
+                               something else), or why the link ended */
+    VELUM_CHUNK_SENT /* of velum_hub_send_chunk: given to the socket, or why the link ended */
+} velum_chunk_event;
 
 typedef struct {
     uint8_t kind;
@@ -44,8 +54,8 @@ typedef struct {
     uint64_t token; /* OPENED, CLOSED: what dial or adopt was given, 0 for an accepted link */
     union {
         struct {
-            velum_hello hello;
-            velum_addr peer; /* the connection's other end */
+            velum_hello hello; /* .features & VELUM_FEATURE_BULK: a link for files */
+            velum_addr peer;   /* the connection's other end */
         } opened;
         struct {
             int error; /* CLOSED (orderly or reset), TIMEOUT, REFUSED, a wire error, or the code
@@ -64,6 +74,12 @@ typedef struct {
             uint8_t hash[VELUM_HASH_BYTES];
             int error;
         } module;
+        struct {
+            uint8_t what; /* velum_chunk_event */
+            uint64_t correlation;
+            uint8_t key[VELUM_KEY_BYTES];
+            int error;
+        } chunk;
     } u;
 } velum_event;
 
@@ -124,6 +140,45 @@ velum_modules *velum_hub_modules(velum_hub *hub);
  * A module that is held already gives its event at the next poll. Returns 0, ARGUMENT (no such open
  * link) or FULL (too many fetches, or no room in the link's queue). */
 int velum_hub_fetch(velum_hub *hub, velum_handle link, const uint8_t hash[32]);
+
+/* ---- files (hub_store.c) ---- */
+
+/* Gives the hub chunks and names, which must outlive it; either may be NULL. No other hub may have
+ * the same chunks.
+ *
+ * WANT is answered from `chunks` (NULL: CHUNK_MISSING). CHUNK parts go to what was reserved there
+ * with the link's handle as sender, and end in CHUNK STORED under the HOLD's correlation; parts for
+ * which nothing is reserved are dropped. A reservation may be abandoned at any time, and a link
+ * that ends gives up its own.
+ *
+ * With `names` (NULL: these are frames for the owner) these are answered:
+ *   ENTRY     merged; VERSION KEPT or LATER, or ERROR. Of correlation 0: nothing, or our entry
+ *             under correlation 0 if that is greater.
+ *   ENTRY_ASK ENTRY, or VERSION HERE or NONE
+ *   CLAIMS    CLAIMED, if each of them is FAST or OLD; else it is a frame for the owner, who may
+ *             know a putter
+ * Tombstones are the owner's too, who knows whom they await: he gets a tombstone's ENTRY, and an
+ * ENTRY of correlation 0 if a greater tombstone is here; ENTRY_ASK of a tombstone is answered with
+ * VERSION HERE. And he gets an ENTRY with VELUM_ANSWER_BIT in its correlation. */
+void velum_hub_set_store(velum_hub *hub, velum_chunks *chunks, velum_names *names);
+/* As velum_hub_dial, for a link with the feature BULK. */
+int velum_hub_dial_bulk(velum_hub *hub, const velum_addr *to, uint64_t token, velum_handle *out);
+
+/* Queues a whole chunk, sent part by part from where it lies as the link takes it, other frames in
+ * between; ends in CHUNK SENT, before which the bytes must not go away (CLOSED after
+ * velum_hub_drop; none is given by velum_hub_close). ARGUMENT (no such open link, size), FULL
+ * (VELUM_CHUNKS_SENDING_MAX of this link, WANTs of the peer included), NOMEM. */
+int velum_hub_send_chunk(velum_hub *hub, velum_handle link, uint64_t correlation,
+                         const uint8_t key[VELUM_KEY_BYTES], const uint8_t *bytes, uint32_t size);
+/* Asks for a chunk of `size` bytes, received straight to `to` and hashed as it comes; ends in CHUNK
+ * FETCHED, before which the memory must not go away, or is given up by unwant: then it is not
+ * touched any more, and there is no event. Several may be under way on a link. ARGUMENT (no such
+ * open link, size, a correlation of 2^63 or more, or under way already), FULL
+ * (VELUM_CHUNKS_WANTED_MAX, VELUM_CHUNKS_SENDING_MAX of this link, or no room in its queue), NOMEM.
+ * A correlation that was given up must not be used again for that key on that link. */
+int velum_hub_want(velum_hub *hub, velum_handle link, uint64_t correlation,
+                   const uint8_t key[VELUM_KEY_BYTES], uint8_t *to, uint32_t size);
+void velum_hub_unwant(velum_hub *hub, velum_handle link, uint64_t correlation);
 
 /* Flushes, sleeps until something happens or `timeout_us` passed (0: no sleep; negative: no
  * limit), and fills up to `cap` events (VELUM_EVENTS_PER_POLL at most). Returns their number or an

@@ -1,24 +1,23 @@
 /* hub_answer.c: frames that a hub deals with itself.
  *
  * Owns: the answers to PING, placed CALLs and MODULE_WANT, and the fetches of modules. Refuses to
- * know: sockets, handshakes, deadlines. How: an answer takes its room in the send queue before
- * anything else is done; without room nothing has happened yet, and the same frame is offered again
- * later. A fetch has one MODULE_WANT under way: each part that arrives asks for the next.
+ * know: sockets, handshakes, deadlines, files (hub_store.c). How: an answer takes its room in the
+ * send queue before anything else is done; without room nothing has happened yet, and the same
+ * frame is offered again later. A fetch has one MODULE_WANT under way: each part that arrives asks
+ * for the next.
  */
 #include "builtin.h"
 #include "hub_internal.h"
 
 #include <string.h>
 
-/* The longest frame that an answer copies into the queue. */
-#define ANSWER_BYTES_MAX (VELUM_HEADER_BYTES + 16u + VELUM_TEXT_BYTES_MAX)
-#define WANT_BYTES       (VELUM_HEADER_BYTES + VELUM_HASH_BYTES + 4u)
+#define WANT_BYTES (VELUM_HEADER_BYTES + VELUM_HASH_BYTES + 4u)
 
 /* Who leaves so much unread is not read either, when it asks for what the owner will answer: there
  * must be room for the answers to what was read before. */
 #define UNREAD_BYTES_MAX (VELUM_SEND_QUEUE_BYTES / 4)
 
-static int pass_on(velum__peer *peer, const velum_frame *frame) {
+int velum__pass_on(velum__peer *peer, const velum_frame *frame) {
     velum_hub *hub = peer->hub;
     velum_event *event = velum__hub_event(hub, VELUM_EV_FRAME);
     event->link = velum__peer_handle(peer);
@@ -31,21 +30,26 @@ static int pass_on(velum__peer *peer, const velum_frame *frame) {
 /* Passes a question on, in its time. */
 static int ask_owner(velum__peer *peer, const velum_frame *frame) {
     if (velum_link_unsent(peer->link) > UNREAD_BYTES_MAX) return VELUM_E_FULL;
-    return pass_on(peer, frame);
+    return velum__pass_on(peer, frame);
 }
 
-/* Commits a frame that a put has written (n bytes) or failed to write (n < 0). */
-static int commit(velum__peer *peer, int n) {
+int velum__answered(velum__peer *peer, int n) {
     velum_link_commit(peer->link, n > 0 ? (size_t)n : 0);
     if (n <= 0) return n;
     velum__peer_sent(peer, 1);
     return 0;
 }
 
-static int put_error(velum__peer *peer, uint8_t *room, uint64_t correlation, int err) {
+int velum__put_error(velum__peer *peer, uint8_t *room, uint64_t correlation, int err) {
     const char *text = velum_strerror(err);
     velum_error error = {(uint16_t)-err, peer->hub->node, 0, {text, (uint16_t)strlen(text)}};
-    return velum_wire_put_error(room, ANSWER_BYTES_MAX, correlation, &error);
+    return velum_wire_put_error(room, VELUM__ANSWER_BYTES_MAX, correlation, &error);
+}
+
+int velum__answer_error(velum__peer *peer, uint64_t correlation, int err) {
+    uint8_t *room = velum_link_reserve(peer->link, VELUM__ANSWER_BYTES_MAX);
+    if (room == NULL) return VELUM_E_FULL;
+    return velum__answered(peer, velum__put_error(peer, room, correlation, err));
 }
 
 /* ---- answers ---- */
@@ -53,7 +57,8 @@ static int put_error(velum__peer *peer, uint8_t *room, uint64_t correlation, int
 static int answer_ping(velum__peer *peer, uint64_t correlation) {
     uint8_t *room = velum_link_reserve(peer->link, VELUM_HEADER_BYTES);
     if (room == NULL) return VELUM_E_FULL;
-    return commit(peer, velum_wire_put_empty(room, VELUM_HEADER_BYTES, VELUM_F_PONG, correlation));
+    return velum__answered(
+        peer, velum_wire_put_empty(room, VELUM_HEADER_BYTES, VELUM_F_PONG, correlation));
 }
 
 static int answer_call(velum__peer *peer, const velum_frame *frame) {
@@ -63,24 +68,24 @@ static int answer_call(velum__peer *peer, const velum_frame *frame) {
     velum_result result;
     uint8_t *room;
     int err, n;
-    if (!hub->config.answer_calls) return pass_on(peer, frame);
+    if (!hub->config.answer_calls) return velum__pass_on(peer, frame);
     n = velum_wire_get_call(frame->payload, frame->header.length, &call);
     if (n < 0) return n;
     if ((call.flags & VELUM_TASK_PLACED) == 0) return ask_owner(peer, frame);
-    room = velum_link_reserve(peer->link, ANSWER_BYTES_MAX);
+    room = velum_link_reserve(peer->link, VELUM__ANSWER_BYTES_MAX);
     if (room == NULL) return VELUM_E_FULL;
     err = velum_builtin(&call, &result.values[0]);
     if (err != 0) {
-        n = put_error(peer, room, correlation, err);
+        n = velum__put_error(peer, room, correlation, err);
     } else {
         result.node = hub->node;
         result.run_us = 0;
         result.health = hub->health;
         result.nvalues = 1;
-        n = velum_wire_put_result(room, ANSWER_BYTES_MAX, correlation, &result);
+        n = velum_wire_put_result(room, VELUM__ANSWER_BYTES_MAX, correlation, &result);
     }
     hub->stats.calls_answered++;
-    return commit(peer, n);
+    return velum__answered(peer, n);
 }
 
 static int answer_want(velum__peer *peer, const velum_frame *frame) {
@@ -95,11 +100,7 @@ static int answer_want(velum__peer *peer, const velum_frame *frame) {
     int n = velum_wire_get_module_want(frame->payload, frame->header.length, &want);
     if (n < 0) return n;
     module = velum_modules_lend(hub->modules, want.hash, &size, &token);
-    if (module == NULL) {
-        uint8_t *room = velum_link_reserve(peer->link, ANSWER_BYTES_MAX);
-        if (room == NULL) return VELUM_E_FULL;
-        return commit(peer, put_error(peer, room, correlation, VELUM_E_MODULE_MISSING));
-    }
+    if (module == NULL) return velum__answer_error(peer, correlation, VELUM_E_MODULE_MISSING);
     n = VELUM_E_PAYLOAD;
     if (want.offset < size && want.offset % VELUM_MODULE_PART_BYTES == 0) {
         size_t left = size - want.offset;
@@ -179,7 +180,7 @@ int velum_hub_fetch(velum_hub *hub, velum_handle link, const uint8_t hash[32]) {
     fetch->correlation = VELUM__OWN_CORRELATION | ++hub->serial;
     fetch->next = 0;
     fetch->state = VELUM__FETCH_ASKING;
-    return commit(peer, put_want(fetch, room, 0));
+    return velum__answered(peer, put_want(fetch, room, 0));
 }
 
 /* The fetch that a part belongs to, or NULL: nobody asked for it. */
@@ -192,16 +193,15 @@ static velum__fetch *fetch_of(velum__peer *peer, const velum_module_part *part) 
     return fetch;
 }
 
-uint8_t *velum__fetch_sink(void *owner, velum_link *link, const velum_module_part *part) {
-    velum__peer *peer = owner;
-    (void)link;
+uint8_t *velum__fetch_memory(velum__peer *peer, const velum_module_part *part) {
     if (fetch_of(peer, part) == NULL) return NULL;
     return velum_modules_part_memory(peer->hub->modules, part);
 }
 
 static int part_came(velum__peer *peer, const velum_frame *frame) {
     velum_hub *hub = peer->hub;
-    velum__fetch *fetch = fetch_of(peer, &frame->part);
+    const velum_module_part *part = &frame->part.module;
+    velum__fetch *fetch = fetch_of(peer, part);
     uint8_t *room;
     uint32_t next;
     int r, n = 0;
@@ -210,17 +210,17 @@ static int part_came(velum__peer *peer, const velum_frame *frame) {
     }
     room = velum_link_reserve(peer->link, WANT_BYTES);
     if (room == NULL) return VELUM_E_FULL;
-    r = velum_modules_part_arrived(hub->modules, &frame->part, &next);
+    r = velum_modules_part_arrived(hub->modules, part, &next);
     if (r == 0) {
         fetch->next = next;
         n = put_want(fetch, room, next);
     } else if (r == 1) {
         finish(hub, fetch, 0);
     } else {
-        bool no_room = r == VELUM_E_MODULE_MISSING && frame->part.offset == 0;
+        bool no_room = r == VELUM_E_MODULE_MISSING && part->offset == 0;
         finish(hub, fetch, no_room ? VELUM_E_FULL : r);
     }
-    return commit(peer, n);
+    return velum__answered(peer, n);
 }
 
 /* The peer cannot give us the module: whatever it says of the reason, it is missing there. */
@@ -278,18 +278,26 @@ int velum__answer(velum__peer *peer, const velum_frame *frame) {
     case VELUM_F_CALL:
         return answer_call(peer, frame);
     case VELUM_F_QUERY:
+    case VELUM_F_NAMES_ASK:
         return ask_owner(peer, frame);
     case VELUM_F_TASK:
-        return is_placed(frame) ? pass_on(peer, frame) : ask_owner(peer, frame);
+        return is_placed(frame) ? velum__pass_on(peer, frame) : ask_owner(peer, frame);
     case VELUM_F_MODULE_WANT:
         return answer_want(peer, frame);
     case VELUM_F_MODULE:
         return part_came(peer, frame);
+    case VELUM_F_WANT:
+    case VELUM_F_CHUNK:
+    case VELUM_F_ENTRY:
+    case VELUM_F_ENTRY_ASK:
+    case VELUM_F_CLAIMS:
+        return velum__store_answer(peer, frame);
     case VELUM_F_ERROR:
-        if ((correlation & VELUM__OWN_CORRELATION) == 0) return pass_on(peer, frame);
+        if (velum__store_refused(peer, correlation)) return 0;
+        if ((correlation & VELUM__OWN_CORRELATION) == 0) return velum__pass_on(peer, frame);
         refused(peer, correlation);
         return 0;
     default:
-        return pass_on(peer, frame);
+        return velum__pass_on(peer, frame);
     }
 }

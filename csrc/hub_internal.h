@@ -1,8 +1,10 @@
-/* hub_internal.h: what hub.c, hub_link.c and hub_answer.c share. Nobody else includes it.
+/* hub_internal.h: what hub.c, hub_link.c, hub_answer.c and hub_store.c share. Nobody else includes
+ * it.
  *
  * hub.c        the public functions, sockets that are not links, and the poll
  * hub_link.c   the life of a link: slot, handshake, deadlines, reading, flushing, ending
  * hub_answer.c frames answered without the owner, and fetches of modules
+ * hub_store.c  chunks on their way out and in, and answers for names
  *
  * States of a link (velum__state); "the owner knows" means that its handle was given away:
  *
@@ -49,6 +51,9 @@
 
 #define VELUM__UDP_MAX 4u
 
+/* The longest frame that an answer copies into the queue, but for ENTRY and CLAIMED. */
+#define VELUM__ANSWER_BYTES_MAX (VELUM_HEADER_BYTES + 16u + VELUM_TEXT_BYTES_MAX)
+
 /* Set in the correlation ids of PINGs and MODULE_WANTs that the hub itself sends. */
 #define VELUM__OWN_CORRELATION (UINT64_C(1) << 63)
 
@@ -58,6 +63,19 @@ typedef struct {
     uint16_t head, count;
     uint16_t items[VELUM_LINKS_MAX];
 } velum__ring;
+
+/* A CHUNK event that must be given: the start of a velum__sending or a velum__want. */
+typedef struct velum__notice {
+    struct velum__notice *next;
+    uint64_t correlation;
+    velum_handle link;
+    int error;
+    uint8_t what; /* velum_chunk_event */
+    uint8_t key[VELUM_KEY_BYTES];
+} velum__notice;
+
+typedef struct velum__sending velum__sending; /* hub_store.c */
+typedef struct velum__want velum__want;
 
 typedef enum {
     VELUM__FREE = 0,
@@ -82,6 +100,10 @@ typedef struct {
     int64_t deadline_us; /* when the sweep must look at this link */
     velum_addr addr;     /* the connection's other end */
     char *text;          /* of the peer's BYE, or NULL */
+    velum__sending *sending, *sending_last; /* chunks that are not sent whole yet, in order */
+    velum__sending *feeding; /* the first of them that is not in the link's queue with all parts */
+    uint16_t sending_count;
+    uint16_t wants; /* chunks asked for here */
     uint32_t generation;
     int error;      /* ENDED: why */
     int send_error; /* sending failed; what has arrived is still read, then the link ends */
@@ -135,14 +157,21 @@ struct velum_hub {
     bool woken;
     bool sweep_due;
 
-    uint8_t hello[VELUM_HEADER_BYTES + VELUM_HELLO_BYTES_MAX]; /* our HELLO frame */
-    size_t hello_size;                                         /* 0: no identity yet */
+    uint8_t hello[VELUM_HEADER_BYTES + VELUM_HELLO_BYTES_MAX];      /* our HELLO frame */
+    uint8_t hello_bulk[VELUM_HEADER_BYTES + VELUM_HELLO_BYTES_MAX]; /* with the feature BULK */
+    size_t hello_size;                                              /* of each; 0: no identity */
     uint16_t node;
     velum_health health;
 
     velum__fetch fetches[VELUM__FETCHES_MAX];
     uint64_t serial;      /* of the hub's own correlation ids */
     uint32_t fetches_due; /* DONE ones, whose event must be given */
+
+    velum_chunks *chunks;                        /* or NULL */
+    velum_names *names;                          /* or NULL */
+    velum__want *wants[VELUM_CHUNKS_WANTED_MAX]; /* chains, by correlation */
+    uint32_t want_count;
+    velum__notice *notices, *notices_last;
 
     velum_event *events; /* of the current poll */
     size_t event_cap, event_count;
@@ -151,10 +180,11 @@ struct velum_hub {
 
 /* ---- hub_link.c ---- */
 
-/* Takes over fd in the given first state (DIALLING or GREETING, with our HELLO in its queue, or
- * STRANGER), making room for it at a stranger's cost if need be. FULL or NOMEM: fd is still the
- * caller's. */
-int velum__peer_open(velum_hub *hub, velum_fd fd, velum__state state, velum__peer **out);
+/* Takes over fd in the given first state (DIALLING or GREETING, with `hello`, one of the hub's, in
+ * its queue; or STRANGER), making room for it at a stranger's cost if need be. FULL or NOMEM: fd is
+ * still the caller's. */
+int velum__peer_open(velum_hub *hub, velum_fd fd, velum__state state, const uint8_t *hello,
+                     velum__peer **out);
 velum_handle velum__peer_handle(const velum__peer *peer);
 /* The link that an owner's handle names, or NULL for a stale one. */
 velum__peer *velum__peer_find(velum_hub *hub, velum_handle handle);
@@ -180,12 +210,37 @@ void velum__hub_sweep(velum_hub *hub);
 /* Deals with a frame of an OPEN link that is not the handshake's: 0, FULL (no room for the answer:
  * call again with the same frame), or the error that the link must end with. */
 int velum__answer(velum__peer *peer, const velum_frame *frame);
-/* A velum_link_sink: the bytes of the module that this link was asked for. owner is the peer. */
-uint8_t *velum__fetch_sink(void *owner, velum_link *link, const velum_module_part *part);
+/* Hands a frame to the owner. 0. */
+int velum__pass_on(velum__peer *peer, const velum_frame *frame);
+/* Commits an answer that a put has written (n bytes) or failed to write (n < 0): 0 or n. */
+int velum__answered(velum__peer *peer, int n);
+/* ERROR in `room`, VELUM__ANSWER_BYTES_MAX of the link's queue: what velum__answered is given. */
+int velum__put_error(velum__peer *peer, uint8_t *room, uint64_t correlation, int err);
+/* The same in room of its own: 0 or FULL. */
+int velum__answer_error(velum__peer *peer, uint64_t correlation, int err);
+/* Where the bytes of a MODULE part go that this link was asked for. */
+uint8_t *velum__fetch_memory(velum__peer *peer, const velum_module_part *part);
 /* The link is gone: its fetches fail. */
 void velum__fetch_link_ended(velum__peer *peer);
 /* Gives MODULE events as far as there is room. */
 void velum__fetch_events(velum_hub *hub);
+
+/* ---- hub_store.c ---- */
+
+/* As velum__answer, of WANT, CHUNK, ENTRY, ENTRY_ASK and CLAIMS. */
+int velum__store_answer(velum__peer *peer, const velum_frame *frame);
+/* Where the bytes of a CHUNK part go. */
+uint8_t *velum__store_memory(velum__peer *peer, const velum_frame *frame);
+/* The peer answers with ERROR: true if that was to a chunk wanted from it, which fails. */
+bool velum__store_refused(velum__peer *peer, uint64_t correlation);
+/* Queues parts of chunks as far as the link's queue is low. 0 or NOMEM. */
+int velum__store_feed(velum__peer *peer);
+/* The link is over, for `error`: all that was under way on it ends. May be called again. */
+void velum__store_link_ended(velum__peer *peer, int error);
+/* Gives CHUNK events as far as there is room. */
+void velum__store_events(velum_hub *hub);
+/* No link is left; frees what waits to be given. */
+void velum__store_close(velum_hub *hub);
 
 /* ---- hub.c ---- */
 

@@ -83,6 +83,7 @@ velum__peer *velum__peer_find(velum_hub *hub, velum_handle handle) {
 void velum__peer_release(velum__peer *peer) {
     velum_hub *hub = peer->hub;
     velum_watch_remove(hub->loop, &peer->watch);
+    if (peer->was_open) velum__store_link_ended(peer, VELUM_E_CLOSED); /* what came in late */
     velum_link_close(peer->link);
     peer->link = NULL;
     free(peer->text);
@@ -138,6 +139,7 @@ static void end(velum__peer *peer, int error, char *text) {
     peer->text = text;
     set_state(peer, VELUM__ENDED);
     velum__fetch_link_ended(peer);
+    velum__store_link_ended(peer, error);
     if (!has_lent(peer)) {
         velum_link_close(peer->link);
         peer->link = NULL;
@@ -171,6 +173,7 @@ void velum__peer_drop(velum__peer *peer, uint16_t code, const char *text) {
     velum_watch_remove(peer->hub->loop, &peer->watch);
     set_state(peer, VELUM__GONE);
     velum__fetch_link_ended(peer);
+    velum__store_link_ended(peer, VELUM_E_CLOSED);
     bury(peer);
 }
 
@@ -242,14 +245,23 @@ static void on_ready(velum_watch *watch, uint8_t what) {
     if (what & VELUM_WRITABLE) velum__peer_flush(peer);
 }
 
-/* Queues our HELLO. */
-static int greet(velum__peer *peer) {
-    int err = velum_link_send(peer->link, peer->hub->hello, peer->hub->hello_size);
+/* Queues our HELLO, one of the two. */
+static int greet(velum__peer *peer, const uint8_t *hello) {
+    int err = velum_link_send(peer->link, hello, peer->hub->hello_size);
     if (err == 0) velum__peer_sent(peer, 1);
     return err;
 }
 
-int velum__peer_open(velum_hub *hub, velum_fd fd, velum__state state, velum__peer **out) {
+/* A velum_link_sink; the owner is the peer. */
+static uint8_t *memory_of_part(void *owner, velum_link *link, const velum_frame *frame) {
+    velum__peer *peer = owner;
+    (void)link;
+    if (frame->header.type == VELUM_F_MODULE) return velum__fetch_memory(peer, &frame->part.module);
+    return velum__store_memory(peer, frame);
+}
+
+int velum__peer_open(velum_hub *hub, velum_fd fd, velum__state state, const uint8_t *hello,
+                     velum__peer **out) {
     velum__peer *peer;
     velum_link *link;
     int64_t now = velum_port_now_us();
@@ -260,7 +272,7 @@ int velum__peer_open(velum_hub *hub, velum_fd fd, velum__state state, velum__pee
     if (hub->vacant.count == 0) return VELUM_E_FULL;
     index = velum__ring_pop(&hub->vacant);
     peer = &hub->peers[index];
-    err = velum_link_open(&link, fd, velum__fetch_sink, peer);
+    err = velum_link_open(&link, fd, memory_of_part, peer);
     if (err != 0) {
         velum__ring_push(&hub->vacant, (uint16_t)index);
         return err;
@@ -281,7 +293,7 @@ int velum__peer_open(velum_hub *hub, velum_fd fd, velum__state state, velum__pee
     if (state == VELUM__STRANGER) {
         queue_turn(peer); /* its HELLO is often there already */
     } else {
-        err = greet(peer);
+        err = greet(peer, hello);
         if (err != 0) end(peer, err, NULL); /* the socket is ours by now */
     }
     *out = peer;
@@ -298,7 +310,7 @@ static void enter_open(velum__peer *peer) {
 }
 
 int velum__peer_accept(velum__peer *peer) {
-    int err = greet(peer);
+    int err = greet(peer, peer->hub->hello);
     if (err != 0) return err;
     enter_open(peer);
     queue_turn(peer); /* frames may have come with the HELLO */
@@ -351,6 +363,10 @@ void velum__peer_flush(velum__peer *peer) {
     }
     if (moved > 0 && peer->holding) queue_turn(peer);
     peer->blocked = left == 1;
+    if (left >= 0) {
+        int err = velum__store_feed(peer);
+        if (err < 0) left = err;
+    }
     if (left < 0) { /* what it said before it went, a BYE perhaps, may be waiting to be read */
         if (!reads(peer)) {
             end(peer, left, NULL);
@@ -434,6 +450,8 @@ void velum__peer_serve(velum__peer *peer) {
     if (peer->drained && !read_once(peer)) return;
     while ((reads(peer) || peer->holding) && velum__hub_has_room(hub)) {
         if (!take_frame(peer)) {
+            /* Not over what this poll's events lead to. */
+            if (!has_lent(peer) && velum_link_cut_short(peer->link) && read_once(peer)) continue;
             peer->drained = true;
             break;
         }

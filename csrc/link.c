@@ -4,9 +4,9 @@
  * all of these. Refuses to know: what frames mean, handshakes, deadlines, who the peer is.
  *
  * How, receiving: bytes land in one buffer and frames are handed out where they lie. A payload that
- * has to lie elsewhere takes a detour: a MODULE part goes to the memory that the sink names, a
- * frame larger than the buffer to an allocation of its own size. What of it is in the buffer
- * already is copied, the rest is received in place.
+ * has to lie elsewhere takes a detour: the bytes of a MODULE or a CHUNK part go to the memory that
+ * the sink names, a frame larger than the buffer to an allocation of its own size. What of it is in
+ * the buffer already is copied, the rest is received in place.
  *
  * How, sending: copied bytes lie in one contiguous buffer, live between `at` and `end`. A
  * reference remembers its place in that stream as a count of copied bytes, so pieces alternate:
@@ -15,6 +15,8 @@
  * Both buffers are small until traffic asks for more, and are given back when it has calmed down.
  */
 #include "link.h"
+
+#include "wire_bytes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -27,10 +29,13 @@
  * with a pause between them keep theirs. */
 #define QUIET_USES 8u
 
-#define MODULE_FRAME_HEAD_BYTES (VELUM_HEADER_BYTES + VELUM_MODULE_HEAD_BYTES)
+/* The same for both kinds of parts. */
+#define PART_HEAD_BYTES  VELUM_MODULE_HEAD_BYTES
+#define PART_START_BYTES (VELUM_HEADER_BYTES + PART_HEAD_BYTES)
+VELUM__STATIC_CHECK(heads, VELUM_CHUNK_HEAD_BYTES == PART_HEAD_BYTES);
 
 #if VELUM_READ_BYTES < 64
-#error "VELUM_READ_BYTES must hold the head of a MODULE frame"
+#error "VELUM_READ_BYTES must hold the head of a part's frame"
 #endif
 
 /* Bytes that are sent from where they lie. */
@@ -68,7 +73,9 @@ struct velum_link {
     size_t in_want; /* the size that the buffer should have from the next read on */
     uint8_t in_quiet;
     detour detour;
-    uint8_t *own; /* memory of the last frame that was larger than the buffer */
+    bool cut_short;   /* the last read asked for a part's head alone */
+    bool among_parts; /* the last frame was a part, and the next one is likely to be */
+    uint8_t *own;     /* memory of the last frame that was larger than the buffer */
 
     /* Sending: out[out_at..out_end) has been copied and not sent. */
     uint8_t *out;
@@ -113,14 +120,19 @@ static void drop_reference(velum_link *link) {
     release(token);
 }
 
+void velum_link_drop_unsent(velum_link *link) {
+    link->out_at = link->out_end;
+    while (link->first_ref != NULL) {
+        drop_reference(link);
+    }
+}
+
 void velum_link_close(velum_link *link) {
     if (link == NULL) {
         return;
     }
     velum_port_close(link->fd);
-    while (link->first_ref != NULL) {
-        drop_reference(link);
-    }
+    velum_link_drop_unsent(link);
     free(link->in);
     free(link->own);
     free(link->out);
@@ -171,6 +183,10 @@ static int make_room_in(velum_link *link) {
     return left < link->in_cap ? VELUM_OK : VELUM_E_ARGUMENT;
 }
 
+static bool is_part(uint8_t type) {
+    return type == VELUM_F_MODULE || type == VELUM_F_CHUNK;
+}
+
 /* Receives into the buffer, and learns from the amount which size suits. */
 static int read_in(velum_link *link) {
     int r = make_room_in(link);
@@ -178,6 +194,15 @@ static int read_in(velum_link *link) {
         return r;
     }
     size_t room = link->in_cap - link->in_end;
+    if (link->among_parts && link->in_end == 0 && room > PART_START_BYTES) {
+        /* What is read beyond a part's head would have to be copied to where the part goes. */
+        r = velum_port_recv(link->fd, link->in, PART_START_BYTES);
+        if (r > 0) {
+            link->in_end += (size_t)r;
+            link->cut_short = true;
+        }
+        return r;
+    }
     r = velum_port_recv(link->fd, link->in + link->in_end, room);
     if (r > 0) {
         size_t got = (size_t)r;
@@ -214,20 +239,29 @@ int velum_link_read(velum_link *link) {
     return r;
 }
 
-/* Sends a MODULE frame's bytes to where the sink says. 1: under way, 0: need more, or an error. */
-static int detour_module(velum_link *link, const velum_header *header) {
+/* As velum_wire_get_module_head, of either kind of part. */
+static int get_part_head(const uint8_t *head, size_t have, velum_frame *frame) {
+    uint32_t length = frame->header.length;
+    if (frame->header.type == VELUM_F_MODULE) {
+        return velum_wire_get_module_head(head, have, length, &frame->part.module);
+    }
+    return velum_wire_get_chunk_head(head, have, length, &frame->part.chunk);
+}
+
+/* Sends a part's bytes to where the sink says. 1: under way, 0: need more, or an error. */
+static int detour_part(velum_link *link, const velum_header *header) {
     const uint8_t *head = link->in + link->in_at + VELUM_HEADER_BYTES;
     size_t have = link->in_end - link->in_at - VELUM_HEADER_BYTES;
     detour *d = &link->detour;
     memset(d, 0, sizeof *d);
     d->frame.header = *header;
-    int r = velum_wire_get_module_head(head, have, header->length, &d->frame.part);
+    int r = get_part_head(head, have, &d->frame);
     if (r <= 0) {
         return r;
     }
-    link->in_at += MODULE_FRAME_HEAD_BYTES;
-    d->size = d->frame.part.size;
-    d->to = link->sink == NULL ? NULL : link->sink(link->owner, link, &d->frame.part);
+    link->in_at += VELUM_HEADER_BYTES + PART_HEAD_BYTES;
+    d->size = header->length - PART_HEAD_BYTES;
+    d->to = link->sink == NULL ? NULL : link->sink(link->owner, link, &d->frame);
     d->frame.bulk = d->to;
     d->active = true;
     return 1;
@@ -258,15 +292,16 @@ static int begin_frame(velum_link *link, velum_frame *out) {
     if (r <= 0) {
         return r;
     }
-    if (header.type >= VELUM_F_PROBE) {
-        return VELUM_E_FRAME_TYPE; /* these travel in datagrams */
+    if (velum_wire_is_datagram(header.type)) {
+        return VELUM_E_FRAME_TYPE;
     }
     if (link->stranger && header.length > VELUM_HELLO_BYTES_MAX) {
         return VELUM_E_FRAME_LENGTH;
     }
-    if (header.type == VELUM_F_MODULE) {
-        return detour_module(link, &header);
+    if (is_part(header.type)) {
+        return detour_part(link, &header);
     }
+    link->among_parts = false;
     if (header.length > VELUM_READ_BYTES - VELUM_HEADER_BYTES) {
         return detour_large(link, &header);
     }
@@ -299,6 +334,7 @@ static int end_detour(velum_link *link, velum_frame *out) {
         return 0;
     }
     d->active = false;
+    link->among_parts = is_part(d->frame.header.type);
     *out = d->frame;
     return 1;
 }
@@ -317,6 +353,25 @@ int velum_link_next(velum_link *link, velum_frame *out) {
         }
     }
     return end_detour(link, out);
+}
+
+bool velum_link_cut_short(velum_link *link) {
+    bool cut_short = link->cut_short;
+    link->cut_short = false;
+    return cut_short;
+}
+
+const velum_frame *velum_link_landing(const velum_link *link) {
+    const detour *d = &link->detour;
+    return d->active && d->frame.bulk != NULL ? &d->frame : NULL;
+}
+
+void velum_link_forget_bulk(velum_link *link) {
+    detour *d = &link->detour;
+    if (velum_link_landing(link) != NULL) {
+        d->to = NULL;
+        d->frame.bulk = NULL;
+    }
 }
 
 /* ---- sending ---- */

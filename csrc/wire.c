@@ -1,7 +1,8 @@
 /* wire.c: headers and the messages of a link: the handshake, calls, tasks and modules.
  *
  * Owns: their layout (wire.h) as code. Refuses to know: how texts and values are made
- * (wire_parts.c), members and datagrams (wire_member.c), jobs (wire_job.c), who may send what.
+ * (wire_parts.c), members and datagrams (wire_member.c), jobs (wire_job.c), files (wire_store.c,
+ * wire_names.c), who may send what.
  * How: each message has one function that says whether its fields are in range; put turns false
  * into ARGUMENT, get into PAYLOAD. A put adds up its length, checks the room once and then writes.
  * A get takes fixed parts in one piece with velum__take and reads them unchecked.
@@ -10,13 +11,13 @@
 
 #define VERSION_BYTES_MAX 64u
 #define KEY_BYTES_MAX     256u
-#define TYPES             0x40u
+#define TYPES             0x60u
 
 /* What stands before the first text or list of a message. */
 #define HELLO_FIXED  22u
 #define CALL_FIXED   5u
 #define TASK_FIXED   49u
-#define RESULT_FIXED 22u
+#define RESULT_FIXED (2u + 4u + VELUM_HEALTH_BYTES)
 #define ERROR_FIXED  5u
 #define WANT_BYTES   (VELUM_HASH_BYTES + 4u)
 
@@ -62,6 +63,10 @@ void velum_wire_put_header(uint8_t *buf, uint8_t type, uint32_t length, uint64_t
 
 int64_t velum_wire_limit(uint8_t type) {
     return type < TYPES ? (int64_t)limits[type] - 1 : -1;
+}
+
+bool velum_wire_is_datagram(uint8_t type) {
+    return type >= VELUM_F_PROBE && type < VELUM_F_HOLD;
 }
 
 const char *velum_wire_name(uint8_t type) {

@@ -19,7 +19,8 @@
 #define VELUM_HASH_BYTES   32u
 #define VELUM_ID_NONE      0u /* a worker or a client has no node id */
 
-/* name, code, largest payload. Frames 0x01..0x2f travel on streams, 0x30..0x3f in datagrams. */
+/* name, code, largest payload. Frames 0x01..0x2f and 0x40..0x5f (wire_store.h) travel on streams,
+ * 0x30..0x3f in datagrams. */
 #define VELUM_FRAMES(X)                                                                            \
     X(HELLO, 0x01, VELUM_HELLO_BYTES_MAX)                                                          \
     X(BYE, 0x02, 2u + 2u + VELUM_TEXT_BYTES_MAX)                                                   \
@@ -41,7 +42,7 @@
     X(JOB_ASK, 0x1d, 10u)                                                                          \
     X(SYNC, 0x20, VELUM_FRAME_BYTES_MAX)                                                           \
     X(SYNC_REPLY, 0x21, VELUM_FRAME_BYTES_MAX)                                                     \
-    X(HEALTH, 0x22, 16u)                                                                           \
+    X(HEALTH, 0x22, 24u)                                                                           \
     X(QUERY, 0x28, 1u + VELUM_NAME_BYTES_MAX)                                                      \
     X(ANSWER, 0x29, VELUM_FRAME_BYTES_MAX)                                                         \
     X(PROBE, 0x30, VELUM_DATAGRAM_BYTES_MAX)                                                       \
@@ -49,7 +50,24 @@
     X(PROBE_REQUEST, 0x32, VELUM_DATAGRAM_BYTES_MAX)                                               \
     X(NACK, 0x33, VELUM_DATAGRAM_BYTES_MAX)                                                        \
     X(GOSSIP, 0x34, VELUM_DATAGRAM_BYTES_MAX)                                                      \
-    X(BEACON, 0x35, 64u)
+    X(BEACON, 0x35, 64u)                                                                           \
+    X(HOLD, 0x40, 64u * 1024u)                                                                     \
+    X(HELD, 0x41, 9u)                                                                              \
+    X(CHUNK, 0x42, 40u + VELUM_CHUNK_PART_BYTES)                                                   \
+    X(WANT, 0x43, 32u)                                                                             \
+    X(RELEASE, 0x44, 45u)                                                                          \
+    X(OFFER, 0x45, 2u + 1024u * 32u)                                                               \
+    X(OFFERED, 0x46, 2u + 1024u)                                                                   \
+    X(CLAIMS, 0x47, 2u + 1024u * 44u)                                                              \
+    X(CLAIMED, 0x48, 2u + 1024u)                                                                   \
+    X(ENTRY, 0x50, VELUM_FRAME_BYTES_MAX)                                                          \
+    X(ENTRY_ASK, 0x51, 33u)                                                                        \
+    X(VERSION, 0x52, 14u)                                                                          \
+    X(NAMES_ASK, 0x53, 2u + 2u * (2u + VELUM_FILE_NAME_BYTES_MAX))                                 \
+    X(NAMES, 0x54, VELUM_FRAME_BYTES_MAX)                                                          \
+    X(SUMS, 0x55, 256u * 12u)                                                                      \
+    X(LISTING, 0x56, 4u + 1u + 64u + 2u + 512u * 52u)                                              \
+    X(LISTED, 0x57, 4u + 2u + 512u * 52u + 2u + 512u * 32u)
 
 typedef enum {
 #define VELUM_FRAME_ENUM(name, code, limit) VELUM_F_##name = (code),
@@ -72,6 +90,8 @@ void velum_wire_put_header(uint8_t *buf, uint8_t type, uint32_t length, uint64_t
 /* Largest payload of a type, or -1 for a type that does not exist; its name or "?". */
 int64_t velum_wire_limit(uint8_t type);
 const char *velum_wire_name(uint8_t type);
+/* Whether a type travels in datagrams, not on streams. */
+bool velum_wire_is_datagram(uint8_t type);
 
 /* ---- messages. Each put writes header and payload to buf and returns the frame's whole length,
  * or ARGUMENT (a field is out of its range) or FULL (cap too small). Each get reads a whole payload
@@ -90,21 +110,26 @@ typedef enum {
     VELUM_ROLE_CLIENT = 4  /* attaches to submit work, is no member */
 } velum_role;
 
-/* What a node says of its load; 16 bytes. Rides on HEALTH, PROBE, ACK and SYNC records.
+/* What a node says of its load; 24 bytes. Rides on HEALTH, PROBE, ACK and SYNC records.
  * Layout: cpu u8 | slots u8 | cores u8 | flags u8 (bit 0: leaving) | queue u16 | running u16 |
- * free_mib u32 | speed u32. */
+ * free_mib u32 | speed u32 | ram_mib u32 | ram_free_mib u32. */
 typedef struct {
-    uint8_t cpu;       /* busy share of the machine's CPUs, percent, 0..100 */
-    uint8_t slots;     /* workers it runs, 0..255 */
-    uint8_t cores;     /* CPUs of the machine, 1..255 */
-    uint8_t flags;     /* VELUM_HEALTH_LEAVING */
-    uint16_t queue;    /* tasks waiting for a worker, saturated */
-    uint16_t running;  /* workers busy, saturated */
-    uint32_t free_mib; /* RAM available, MiB */
-    uint32_t speed;    /* calibrated wasm speed of one worker: thousand loop rounds a second */
+    uint8_t cpu;           /* busy share of the machine's CPUs, percent, 0..100 */
+    uint8_t slots;         /* workers it runs, 0..255 */
+    uint8_t cores;         /* CPUs of the machine, 1..255 */
+    uint8_t flags;         /* VELUM_HEALTH_LEAVING */
+    uint16_t queue;        /* tasks waiting for a worker, saturated */
+    uint16_t running;      /* workers busy, saturated */
+    uint32_t free_mib;     /* RAM available, MiB */
+    uint32_t speed;        /* calibrated wasm speed of one worker: thousand loop rounds a second */
+    uint32_t ram_mib;      /* that it gives to chunks of files, MiB; 0: none */
+    uint32_t ram_free_mib; /* of that, not used; ram_mib at most */
 } velum_health;
-#define VELUM_HEALTH_BYTES   16u
+#define VELUM_HEALTH_BYTES   24u
 #define VELUM_HEALTH_LEAVING 1u
+
+/* A link for files beside the link of members and calls: it means nothing for membership. */
+#define VELUM_FEATURE_BULK 1u
 
 /* HELLO: role u8 | slots u8 | id u16 | features u32 | incarnation u64 | ip u32 | port u16 |
  * version text8 | key bytes16 (length u16 then bytes; empty today: room for a key exchange). */
@@ -112,7 +137,7 @@ typedef struct {
     uint8_t role;
     uint8_t slots;        /* workers offered; 0 for client */
     uint16_t id;          /* 1..65535 for node and leaf, else 0 */
-    uint32_t features;    /* 0 today */
+    uint32_t features;    /* VELUM_FEATURE_BULK, others 0 today */
     uint64_t incarnation; /* of a member; see velum_member */
     velum_addr addr;      /* where it listens; ip 0: take the connection's; port 0: nowhere */
     velum_text version;   /* of the program, for people; at most 64 bytes */
@@ -161,7 +186,7 @@ typedef struct {
 int velum_wire_put_task(uint8_t *buf, size_t cap, uint64_t correlation, const velum_task *m);
 int velum_wire_get_task(const uint8_t *p, size_t n, velum_task *m);
 
-/* RESULT: node u16 | run_us u32 | health 16 | values list. Correlation is the task's. */
+/* RESULT: node u16 | run_us u32 | health 24 | values list. Correlation is the task's. */
 typedef struct {
     uint16_t node;       /* who ran it */
     uint32_t run_us;     /* time in the function, saturated */
@@ -397,16 +422,16 @@ typedef struct {
 } velum_member;
 #define VELUM_MEMBER_BYTES 20u
 
-/* SYNC and SYNC_REPLY: count u16 | count times (member 20 | health 16). The sender is the first. */
+/* SYNC and SYNC_REPLY: count u16 | count times (member 20 | health 24). The sender is the first. */
 int velum_wire_put_sync(uint8_t *buf, size_t cap, uint8_t type, uint64_t correlation,
                         const velum_member *members, const velum_health *healths, size_t count);
 /* Entry by entry: count first (n must fit exactly; at least 1), then one record at an index, which
- * gives 36, PAYLOAD, or ARGUMENT for an index that is not below count. */
+ * gives 44, PAYLOAD, or ARGUMENT for an index that is not below count. */
 int velum_wire_get_sync(const uint8_t *p, size_t n, size_t *count);
 int velum_wire_get_sync_at(const uint8_t *p, size_t n, size_t index, velum_member *m,
                            velum_health *h);
 
-/* HEALTH: health 16. */
+/* HEALTH: health 24. */
 int velum_wire_put_health(uint8_t *buf, size_t cap, const velum_health *m);
 int velum_wire_get_health(const uint8_t *p, size_t n, velum_health *m);
 
@@ -415,9 +440,9 @@ int velum_wire_put_query(uint8_t *buf, size_t cap, uint64_t correlation, velum_t
 int velum_wire_get_query(const uint8_t *p, size_t n, velum_text *topic);
 
 /* ---- datagrams: the same header (correlation is the sequence number), then: ----
- * PROBE:         sender u16 | target u16 | suspected u64 | health 16 | updates
+ * PROBE:         sender u16 | target u16 | suspected u64 | health 24 | updates
  *                suspected: the incarnation at which the sender suspects the target, 0 for none
- * ACK:           sender u16 | target u16 (who answers) | incarnation u64 | health 16 | updates
+ * ACK:           sender u16 | target u16 (who answers) | incarnation u64 | health 24 | updates
  * PROBE_REQUEST: sender u16 | target u16 | ip u32 | port u16 | updates (of the target's address)
  * NACK:          sender u16 | target u16
  * GOSSIP:        sender u16 | updates

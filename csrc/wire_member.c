@@ -22,7 +22,8 @@ static bool member_role_ok(uint8_t role) {
 /* ---- health ---- */
 
 bool velum__wire_health_ok(const velum_health *m) {
-    return m->cpu <= 100 && m->cores > 0 && (m->flags & ~VELUM_HEALTH_LEAVING) == 0;
+    return m->cpu <= 100 && m->cores > 0 && (m->flags & ~VELUM_HEALTH_LEAVING) == 0 &&
+           m->ram_free_mib <= m->ram_mib;
 }
 
 uint8_t *velum__wire_pack_health(uint8_t *p, const velum_health *m) {
@@ -33,7 +34,9 @@ uint8_t *velum__wire_pack_health(uint8_t *p, const velum_health *m) {
     p = velum__put16(p, m->queue);
     p = velum__put16(p, m->running);
     p = velum__put32(p, m->free_mib);
-    return velum__put32(p, m->speed);
+    p = velum__put32(p, m->speed);
+    p = velum__put32(p, m->ram_mib);
+    return velum__put32(p, m->ram_free_mib);
 }
 
 int velum_wire_put_health(uint8_t *buf, size_t cap, const velum_health *m) {
@@ -55,6 +58,8 @@ int velum_wire_get_health(const uint8_t *p, size_t n, velum_health *m) {
     m->running = velum__get16(p + 6);
     m->free_mib = velum__get32(p + 8);
     m->speed = velum__get32(p + 12);
+    m->ram_mib = velum__get32(p + 16);
+    m->ram_free_mib = velum__get32(p + 20);
     return velum__wire_health_ok(m) ? (int)n : VELUM_E_PAYLOAD;
 }
 
@@ -138,7 +143,7 @@ enum {
     HAS_ROLE = 2,        /* u8, then the flags u8 */
     HAS_ADDR = 4,        /* ip u32, port u16 */
     HAS_INCARNATION = 8, /* u64 */
-    HAS_HEALTH = 16,     /* 16 bytes */
+    HAS_HEALTH = 16,     /* 24 bytes */
     HAS_UPDATES = 32     /* count u8, then so many members */
 };
 

@@ -1,15 +1,16 @@
 /* wire_parts.h: what the files of the codec share, and nobody else.
  *
  * Owns: texts, lists of values (wire_parts.c), and the parts that stand in several messages: health
- * (wire_member.c), a task (wire.c). Refuses to know: whole messages.
+ * (wire_member.c), a task (wire.c), versions and codings (wire_store.c). Refuses to know: whole
+ * messages.
  * How: as in wire_bytes.h, a put trusts that there is room and returns the place behind what it
  * wrote; a get takes from a reader and checks everything.
  */
 #ifndef VELUM_WIRE_PARTS_H
 #define VELUM_WIRE_PARTS_H
 
-#include "wire.h"
 #include "wire_bytes.h"
+#include "wire_store.h"
 
 /* Writes a header for a payload of `length` bytes, which `type` allows. Returns where the payload
  * goes, or NULL when cap is too small. */
@@ -40,7 +41,7 @@ size_t velum__values_size(const velum_value *values, size_t count);
 uint8_t *velum__put_values(uint8_t *p, const velum_value *values, uint8_t count);
 bool velum__get_values(velum__reader *r, velum_value *values, uint8_t max, uint8_t *count);
 
-/* ---- health, 16 bytes ---- */
+/* ---- health, 24 bytes ---- */
 
 bool velum__wire_health_ok(const velum_health *m);
 uint8_t *velum__wire_pack_health(uint8_t *p, const velum_health *m);
@@ -51,5 +52,12 @@ uint8_t *velum__wire_pack_health(uint8_t *p, const velum_health *m);
 size_t velum__wire_task_size(const velum_task *m, uint8_t flags);
 uint8_t *velum__wire_pack_task(uint8_t *p, const velum_task *m);
 bool velum__wire_unpack_task(velum__reader *r, velum_task *m, uint8_t flags);
+
+/* ---- files ---- */
+
+/* Whether k copies (m 0), or stripes of k + m shards, are allowed. */
+bool velum__wire_coding_ok(uint8_t k, uint8_t m);
+uint8_t *velum__put_version(uint8_t *p, velum_version version);
+velum_version velum__get_version(const uint8_t *p); /* 12 bytes that are there */
 
 #endif

@@ -19,11 +19,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from velum.api import ModuleLike, NodeInfo, Number, TaskFuture
+    from velum.api import Mesh, ModuleLike, NodeInfo, Number, TaskFuture
     from velum.client import Client, connect
     from velum.errors import (
         CallerError,
         ClusterFull,
+        FileDamaged,
+        FileMissing,
         GuestTrap,
         JoinRefused,
         PeerLost,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
         VelumError,
     )
     from velum.executor import MeshExecutor, WasmFunction
+    from velum.filebackend import FileInfo
+    from velum.files import Files
     from velum.node import Node
     from velum.scatterjob import Progress, ScatterJob
 
@@ -38,6 +42,10 @@ _WHERE = {
     "CallerError": "errors",
     "Client": "client",
     "ClusterFull": "errors",
+    "FileDamaged": "errors",
+    "FileInfo": "filebackend",
+    "FileMissing": "errors",
+    "Files": "files",
     "GuestTrap": "errors",
     "JoinRefused": "errors",
     "MeshExecutor": "executor",
@@ -57,7 +65,7 @@ __all__ = ["init", "shutdown", "spawn", "spawn_wasm", "spawn_wasm_distributed", 
 
 _lock = threading.Lock()
 _node: Node | None = None
-_client: Client | None = None  # of spawn_wasm_distributed in a program without a node
+_client: Client | None = None  # of `default_mesh` in a program without a node
 
 
 def init(id: int, port: int | None = None, **options: Any) -> Node:
@@ -121,8 +129,13 @@ def spawn_wasm_distributed(
     machine, and stays attached for later calls until the program ends. Raises PeerLost UNREACHABLE
     when there is none.
     """
-    mesh = _node if _node is not None else _attached()
-    return mesh.scatter(module, func, start, end, *args, **options)
+    return default_mesh().scatter(module, func, start, end, *args, **options)
+
+
+def default_mesh() -> Mesh:
+    """The node that `init` started; in a program without one the first found on this machine, to
+    which it stays attached until it ends. Raises PeerLost UNREACHABLE when there is none."""
+    return _node if _node is not None else _attached()
 
 
 def _attached() -> Client:

@@ -21,6 +21,8 @@ DATAGRAM = 4
 MODULE = 5
 WAKE = 6
 RESULTS = 7
+CHUNK = 8
+NAMED = 9
 
 C_VERSION = (<bytes>c.VELUM_VERSION).decode()
 WIRE_VERSION = <int>c.VELUM_WIRE_VERSION
@@ -105,11 +107,13 @@ cdef c.velum_addr addr_in(object a) except *:
 
 
 cdef tuple health_out(const c.velum_health *h):
-    return (h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed)
+    return (h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed, h.ram_mib,
+            h.ram_free_mib)
 
 
 cdef int health_in(object t, c.velum_health *h) except -1:
-    h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed = t
+    (h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed, h.ram_mib,
+     h.ram_free_mib) = t
     return 0
 
 
@@ -167,6 +171,8 @@ def decode_datagram(bytes data):
 
 
 include "_core_jobs.pxi"
+include "_core_names.pxi"
+include "_core_store.pxi"
 
 # ---- the hub ----
 
@@ -174,6 +180,8 @@ cdef class Hub:
     """A node's connections; see `csrc/hub.h`. Everything but `wake` belongs to one thread."""
     cdef c.velum_hub *hub
     cdef c.velum_event *events
+    cdef object store  # what the hub was given of it, so that it lives as long
+    cdef dict lent  # (link, correlation): memory that a chunk is sent from or fetched to
 
     def __cinit__(self, *, uint16_t links_max=256, size_t module_bytes=c.VELUM_MODULE_CACHE_BYTES,
                   bint answer_calls=True):
@@ -181,6 +189,7 @@ cdef class Hub:
         config.links_max = links_max
         config.module_bytes = module_bytes
         config.answer_calls = answer_calls
+        self.lent = {}
         self.events = <c.velum_event *>malloc(EVENTS * sizeof(c.velum_event))
         if self.events == NULL:
             raise MemoryError()
@@ -197,6 +206,7 @@ cdef class Hub:
         if self.hub != NULL:
             c.velum_hub_close(self.hub)
             self.hub = NULL
+            self.lent.clear()
 
     cdef int check(self) except -1:
         if self.hub == NULL:
@@ -242,6 +252,16 @@ cdef class Hub:
         cdef c.velum_addr a = addr_in(address)
         cdef c.velum_handle handle = 0
         cdef int err = c.velum_hub_dial(self.hub, &a, token, &handle)
+        if err < 0:
+            raise CoreError(err)
+        return handle
+
+    def dial_bulk(self, object address, uint64_t token=0):
+        """As dial, for a link for files."""
+        self.check()
+        cdef c.velum_addr a = addr_in(address)
+        cdef c.velum_handle handle = 0
+        cdef int err = c.velum_hub_dial_bulk(self.hub, &a, token, &handle)
         if err < 0:
             raise CoreError(err)
         return handle
@@ -405,6 +425,89 @@ cdef class Hub:
             free(healths)
             free(frame)
 
+    # files
+
+    def set_store(self, Chunks chunks, Names names):
+        """From now on the hub stores chunks that are reserved, and answers WANT, ENTRY, ENTRY_ASK
+        and CLAIMS itself."""
+        self.check()
+        self.store = (chunks, names)
+        c.velum_hub_set_store(self.hub, chunks.chunks, names.names)
+
+    def send_chunk(self, c.velum_handle handle, uint64_t correlation, bytes key, object data):
+        """Sends a chunk from the buffer it lies in; ends in CHUNK (CHUNK_SENT), before which the
+        bytes must not change. False when the link is gone or has too many."""
+        self.check()
+        cdef uint8_t k[KEY_BYTES]
+        key_in(key, k)
+        view = memoryview(data)
+        cdef Py_buffer *b = PyMemoryView_GET_BUFFER(view)
+        if not view.c_contiguous:
+            raise BufferError("a chunk is one piece of memory")
+        if c.velum_hub_send_chunk(self.hub, handle, correlation, k, <const uint8_t *>b.buf,
+                                  <uint32_t>b.len) < 0:
+            return False
+        self.lent[handle, correlation] = view
+        return True
+
+    def want(self, c.velum_handle handle, uint64_t correlation, bytes key, object target):
+        """Fetches a chunk into a writable buffer of its size; ends in CHUNK (CHUNK_FETCHED).
+        False when the link is gone or has too many."""
+        self.check()
+        cdef uint8_t k[KEY_BYTES]
+        key_in(key, k)
+        view = memoryview(target)
+        cdef Py_buffer *b = PyMemoryView_GET_BUFFER(view)
+        if view.readonly or not view.c_contiguous:
+            raise BufferError("a chunk is received into one piece of writable memory")
+        if c.velum_hub_want(self.hub, handle, correlation, k, <uint8_t *>b.buf,
+                            <uint32_t>b.len) < 0:
+            return False
+        self.lent[handle, correlation] = view
+        return True
+
+    def unwant(self, c.velum_handle handle, uint64_t correlation):
+        """Gives a fetch up: its memory is not touched any more, and no event follows."""
+        if self.hub != NULL:
+            c.velum_hub_unwant(self.hub, handle, correlation)
+        self.lent.pop((handle, correlation), None)
+
+    def send_entry(self, object handles, uint64_t correlation, object entry):
+        """Queues one ENTRY on several links; those that did not take it."""
+        self.check()
+        cdef EntryIn e = EntryIn(entry)
+        cdef size_t room = e.room()
+        cdef uint8_t *at
+        cdef int n
+        cdef list left = []
+        for handle in handles:
+            at = c.velum_hub_reserve(self.hub, handle, room)
+            if at == NULL:
+                left.append(handle)
+                continue
+            n = c.velum_wire_put_entry(at, room, correlation, &e.m)
+            c.velum_hub_commit(self.hub, handle, n if n > 0 else 0)
+            if n < 0:
+                raise CoreError(n)
+        return left
+
+    def ask_entries(self, c.velum_handle handle, int how, list names):
+        """Queues an ENTRY_ASK for each (correlation, digest); how many were taken."""
+        self.check()
+        cdef uint8_t frame[64]
+        cdef uint8_t d[KEY_BYTES]
+        cdef int n, done = 0
+        cdef uint64_t correlation
+        for correlation, digest in names:
+            key_in(digest, d)
+            n = c.velum_wire_put_entry_ask(frame, sizeof(frame), correlation, <uint8_t>how, d)
+            if n < 0:
+                raise CoreError(n)
+            if c.velum_hub_send(self.hub, handle, frame, n) < 0:
+                break
+            done += 1
+        return done
+
     def flush(self):
         """Pushes every queue to its socket as far as it goes."""
         self.check()
@@ -483,7 +586,8 @@ cdef class Hub:
         For the first `spin_us` it looks again and again, letting others run, before it sleeps.
 
         RESULTs come grouped, one event a link: (RESULTS, link, [(correlation, node, run_us, value,
-        payload), ...], last health). A frame that does not decode closes its link.
+        payload), ...], last health). So do ENTRY and VERSION: (NAMED, link, [(correlation, body),
+        ...]). A frame that does not decode closes its link.
         """
         self.check()
         cdef int n, i
@@ -505,6 +609,8 @@ cdef class Hub:
         cdef c.velum_result result
         cdef c.velum_handle results_link = 0
         cdef list results = None
+        cdef c.velum_handle named_link = 0
+        cdef list named = None
         for i in range(n):
             e = &self.events[i]
             if e.kind == c.VELUM_EV_FRAME and e.u.frame.header.type == c.VELUM_F_RESULT:
@@ -525,6 +631,20 @@ cdef class Hub:
                     (<list>out[len(out) - 1])[3] = health_out(&result.health)
                 continue
             results = None
+            if e.kind == c.VELUM_EV_FRAME and (e.u.frame.header.type == c.VELUM_F_VERSION or
+                                               e.u.frame.header.type == c.VELUM_F_ENTRY):
+                body = store_frame_out(e.u.frame.header.type, e.u.frame.payload,
+                                       e.u.frame.header.length)
+                if body is None:
+                    self.refuse(e, out)
+                    continue
+                if named is None or e.link != named_link:
+                    named = []
+                    named_link = e.link
+                    out.append((NAMED, e.link, named))
+                named.append((e.u.frame.header.correlation, body))
+                continue
+            named = None
             self.event_out(e, out)
         return out
 
@@ -550,7 +670,8 @@ cdef class Hub:
         elif e.kind == c.VELUM_EV_OPENED:
             h = &e.u.opened.hello
             out.append((OPENED, e.link, e.token, h.role, h.id, h.slots, h.incarnation,
-                        addr_out(h.addr), text_out(h.version), addr_out(e.u.opened.peer)))
+                        addr_out(h.addr), text_out(h.version), addr_out(e.u.opened.peer),
+                        bool(h.features & c.VELUM_FEATURE_BULK)))
         elif e.kind == c.VELUM_EV_CLOSED:
             out.append((CLOSED, e.link, e.token, -e.u.closed.error, bool(e.u.closed.was_open),
                         e.u.closed.id,
@@ -559,6 +680,11 @@ cdef class Hub:
         elif e.kind == c.VELUM_EV_MODULE:
             out.append((MODULE, PyBytes_FromStringAndSize(<char *>e.u.module.hash, 32),
                         -e.u.module.error))
+        elif e.kind == c.VELUM_EV_CHUNK:
+            if e.u.chunk.what != c.VELUM_CHUNK_STORED:
+                self.lent.pop((e.link, e.u.chunk.correlation), None)
+            out.append((CHUNK, e.link, e.u.chunk.what, e.u.chunk.correlation,
+                        key_out(e.u.chunk.key), -e.u.chunk.error))
         elif e.kind == c.VELUM_EV_WAKE:
             out.append((WAKE,))
         return 0
@@ -582,6 +708,8 @@ cdef class Hub:
             return query_out(p, n)
         if type == c.VELUM_F_ANSWER:
             return PyBytes_FromStringAndSize(<const char *>p, n)
+        if type >= c.VELUM_F_HOLD:
+            return store_frame_out(type, p, n)
         return job_frame_out(type, p, n)
 
 

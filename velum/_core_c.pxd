@@ -10,6 +10,12 @@ cdef extern from "velum.h" nogil:
         VELUM_F32
         VELUM_F64
         VELUM_E_NOMEM
+        VELUM_E_AGAIN
+        VELUM_E_CHUNK_HASH
+        VELUM_E_CHUNK_MISSING
+        VELUM_E_NAME
+        VELUM_E_NAMES_FULL
+        VELUM_E_VERSION_AHEAD
         VELUM_E_ARGUMENT
         VELUM_E_CLOSED
         VELUM_E_FRAME_LENGTH
@@ -41,9 +47,15 @@ cdef extern from "velum_opt.h" nogil:
         VELUM_ARGS_MAX
         VELUM_SLICES_MAX
         VELUM_REPORT_MS
+        VELUM_CHUNK_PART_BYTES
+        VELUM_CHUNKS_SENDING_MAX
+        VELUM_CHUNKS_WANTED_MAX
 
 cdef extern from "wire_bytes.h" nogil:
+    uint32_t velum__get32(const uint8_t *p)
     uint64_t velum__get64(const uint8_t *p)
+    uint8_t *velum__put32(uint8_t *p, uint32_t v)
+    uint8_t *velum__put64(uint8_t *p, uint64_t v)
 
 cdef extern from "slices.h" nogil:
     void velum_slice_bounds(velum_value start, velum_value end, uint32_t slices, uint32_t index,
@@ -89,7 +101,7 @@ cdef extern from "wire.h" nogil:
     ctypedef struct velum_health:
         uint8_t cpu, slots, cores, flags
         uint16_t queue, running
-        uint32_t free_mib, speed
+        uint32_t free_mib, speed, ram_mib, ram_free_mib
     ctypedef struct velum_hello:
         uint8_t role, slots
         uint16_t id
@@ -247,8 +259,216 @@ cdef extern from "wire.h" nogil:
 cdef extern from "blake2b.h" nogil:
     void velum_blake2b_256(const void *data, size_t n, uint8_t *out)
 
+cdef extern from "wire_store.h" nogil:
+    enum:
+        VELUM_F_HOLD
+        VELUM_F_HELD
+        VELUM_F_WANT
+        VELUM_F_RELEASE
+        VELUM_F_OFFER
+        VELUM_F_OFFERED
+        VELUM_F_CLAIMS
+        VELUM_F_CLAIMED
+        VELUM_F_ENTRY
+        VELUM_F_ENTRY_ASK
+        VELUM_F_VERSION
+        VELUM_F_NAMES_ASK
+        VELUM_F_NAMES
+        VELUM_F_SUMS
+        VELUM_F_LISTING
+        VELUM_F_LISTED
+        VELUM_FEATURE_BULK
+        VELUM_HELD_SEND
+        VELUM_HELD_HAVE
+        VELUM_HELD_FULL
+        VELUM_HELD_BUSY
+        VELUM_HELD_BAD
+        VELUM_CLAIMS_PER_HOLD_MAX
+        VELUM_HOLD_REPAIR
+        VELUM_CLAIM_NAME_BYTES
+        VELUM_ENTRY_TOMBSTONE
+        VELUM_ENTRY_INLINE
+        VELUM_ENTRY_MANIFEST
+        VELUM_AWAITED_MAX
+        VELUM_NAMED_KEPT
+        VELUM_MANIFEST_HEAD_BYTES
+        VELUM_BUCKETS
+        VELUM_NAME_ITEM_BYTES
+    ctypedef struct velum_version:
+        uint64_t stamp
+        uint32_t origin
+    ctypedef struct velum_claim:
+        uint8_t digest[32]
+        velum_version version
+        uint8_t k, m, shard
+        const uint8_t *keys
+    ctypedef struct velum_hold:
+        uint8_t key[32]
+        uint32_t size
+        uint8_t count
+        velum_claim claims[16]
+        uint8_t flags
+    ctypedef struct velum_held:
+        uint8_t state
+        uint64_t free_bytes
+    ctypedef struct velum_release:
+        uint8_t how
+        uint8_t digest[32]
+        velum_version version
+    ctypedef struct velum_entry:
+        velum_version version
+        uint8_t kind, keepers
+        uint64_t age_ms, size
+        uint8_t nawaited
+        const uint8_t *awaited
+        velum_text name
+        const uint8_t *body
+        uint32_t body_size
+    ctypedef struct velum_named_version:
+        uint8_t what, kind
+        velum_version version
+    ctypedef struct velum_name_row:
+        velum_version version
+        uint8_t kind, care
+        uint32_t missing
+        uint64_t size
+        velum_text name
+    ctypedef struct velum_names_page:
+        uint8_t more
+        uint16_t count
+        const uint8_t *rows
+    ctypedef struct velum_sums:
+        uint32_t counts[256]
+        uint64_t marks[256]
+    ctypedef struct velum_name_item:
+        uint8_t digest[32]
+        velum_version version
+        uint64_t mark
+    ctypedef struct velum_listing:
+        uint32_t round
+        uint8_t ranged
+        uint8_t after[32]
+        uint8_t end[32]
+        uint16_t count
+        const uint8_t *items
+    ctypedef struct velum_listed:
+        uint32_t round
+        uint16_t nheld, nwanted
+        const uint8_t *held
+        const uint8_t *wanted
+    int velum_wire_put_hold(uint8_t *buf, size_t cap, uint64_t correlation, const velum_hold *m)
+    int velum_wire_get_hold(const uint8_t *p, size_t n, velum_hold *m)
+    int velum_wire_put_held(uint8_t *buf, size_t cap, uint64_t correlation, const velum_held *m)
+    int velum_wire_get_held(const uint8_t *p, size_t n, velum_held *m)
+    int velum_wire_put_want(uint8_t *buf, size_t cap, uint64_t correlation, const uint8_t *key)
+    int velum_wire_get_want(const uint8_t *p, size_t n, uint8_t *key)
+    int velum_wire_put_release(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const velum_release *m)
+    int velum_wire_get_release(const uint8_t *p, size_t n, velum_release *m)
+    int velum_wire_put_offer(uint8_t *buf, size_t cap, uint64_t correlation, const uint8_t *keys,
+                             size_t count)
+    int velum_wire_get_offer(const uint8_t *p, size_t n, const uint8_t **keys, size_t *count)
+    int velum_wire_put_offered(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const uint8_t *states, size_t count)
+    int velum_wire_get_offered(const uint8_t *p, size_t n, const uint8_t **states, size_t *count)
+    int velum_wire_put_claims(uint8_t *buf, size_t cap, uint64_t correlation,
+                              const uint8_t *claims, size_t count)
+    int velum_wire_get_claims(const uint8_t *p, size_t n, const uint8_t **claims, size_t *count)
+    int velum_wire_put_claimed(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const uint8_t *states, size_t count)
+    int velum_wire_get_claimed(const uint8_t *p, size_t n, const uint8_t **states, size_t *count)
+    int velum_wire_put_entry(uint8_t *buf, size_t cap, uint64_t correlation, const velum_entry *m)
+    int velum_wire_get_entry(const uint8_t *p, size_t n, velum_entry *m)
+    int velum_wire_put_entry_ask(uint8_t *buf, size_t cap, uint64_t correlation, uint8_t how,
+                                 const uint8_t *digest)
+    int velum_wire_get_entry_ask(const uint8_t *p, size_t n, uint8_t *how, uint8_t *digest)
+    int velum_wire_put_version(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const velum_named_version *m)
+    int velum_wire_get_version(const uint8_t *p, size_t n, velum_named_version *m)
+    int velum_wire_put_names_ask(uint8_t *buf, size_t cap, uint64_t correlation, uint16_t limit,
+                                 velum_text prefix, velum_text after)
+    int velum_wire_get_names_ask(const uint8_t *p, size_t n, uint16_t *limit, velum_text *prefix,
+                                 velum_text *after)
+    int velum_wire_put_names(uint8_t *buf, size_t cap, uint64_t correlation, bint more,
+                             const velum_name_row *rows, size_t count)
+    int velum_wire_get_names(const uint8_t *p, size_t n, velum_names_page *m)
+    velum_name_row velum_wire_next_name(const uint8_t **at)
+    int velum_wire_put_sums(uint8_t *buf, size_t cap, uint64_t correlation, const velum_sums *m)
+    int velum_wire_get_sums(const uint8_t *p, size_t n, velum_sums *m)
+    int velum_wire_put_listing(uint8_t *buf, size_t cap, uint64_t correlation,
+                               const velum_listing *m)
+    int velum_wire_get_listing(const uint8_t *p, size_t n, velum_listing *m)
+    int velum_wire_put_listed(uint8_t *buf, size_t cap, uint64_t correlation,
+                              const velum_listed *m)
+    int velum_wire_get_listed(const uint8_t *p, size_t n, velum_listed *m)
+    void velum_wire_put_name_item(uint8_t *at, const velum_name_item *item)
+    velum_name_item velum_wire_name_item(const uint8_t *at)
+
 cdef extern from "chunks.h" nogil:
+    ctypedef struct velum_chunks:
+        pass
+    ctypedef struct velum_chunks_figures:
+        size_t budget, used, reserved, count, arriving
     void velum_chunk_key(const void *bytes, size_t n, uint8_t *key_out)
+    int velum_chunks_open(velum_chunks **out, size_t budget_bytes)
+    void velum_chunks_close(velum_chunks *c)
+    void velum_chunks_set_budget(velum_chunks *c, size_t budget_bytes)
+    velum_chunks_figures velum_chunks_get_figures(const velum_chunks *c)
+    int velum_chunks_reserve(velum_chunks *c, const uint8_t *key, size_t size, uint32_t sender)
+    void velum_chunks_abandon(velum_chunks *c, const uint8_t *key, uint32_t sender)
+    void velum_chunks_abandon_all(velum_chunks *c, uint32_t sender)
+    const uint8_t *velum_chunks_get(const velum_chunks *c, const uint8_t *key, size_t *n)
+    const uint8_t *velum_chunks_lend(velum_chunks *c, const uint8_t *key, size_t *n, void **token)
+    void velum_chunks_give_back(void *token)
+    int velum_chunks_drop(velum_chunks *c, const uint8_t *key)
+    int velum_chunks_verify(velum_chunks *c, const uint8_t *key, size_t bytes_max)
+
+# ---- names.h ----
+
+cdef extern from "names.h" nogil:
+    ctypedef struct velum_names:
+        pass
+    ctypedef struct velum_names_figures:
+        size_t files, count, tombstones, formers, bytes, room
+        uint64_t stamp_max
+    ctypedef struct velum_names_entry:
+        velum_name_item item
+        uint8_t kind, keepers
+        uint64_t size, made_ms, came_ms
+        velum_text name
+        const uint8_t *payload
+        uint32_t payload_size
+    ctypedef bint c_bool "bool"
+    ctypedef const velum_names_entry *velum_names_entry_ref "const velum_names_entry *"
+    ctypedef struct velum_names_pair:
+        velum_names_entry_ref entry
+        uint16_t node
+    int velum_names_open(velum_names **out, uint16_t me, size_t room_bytes)
+    void velum_names_close(velum_names *n)
+    void velum_names_set_room(velum_names *n, size_t room_bytes)
+    int velum_names_set_members(velum_names *n, const uint16_t *ids, size_t count)
+    size_t velum_names_keepers(const velum_names *n, const uint8_t *digest, uint8_t keepers,
+                               uint16_t *ids)
+    velum_names_figures velum_names_get_figures(const velum_names *n)
+    int velum_names_merge(velum_names *n, const velum_entry *entry, uint64_t unix_ms,
+                          uint64_t now_ms, velum_named_version *here)
+    const velum_names_entry *velum_names_find(const velum_names *n, const uint8_t *digest)
+    const velum_names_entry *velum_names_next(const velum_names *n, const uint8_t *after)
+    void velum_names_retire(velum_names *n, const uint8_t *digest)
+    bint velum_names_forget(velum_names *n, const velum_name_item *item)
+    size_t velum_names_list(const velum_names *n, velum_text prefix, velum_text after,
+                            velum_names_entry_ref *out, size_t cap, c_bool *more)
+    const velum_sums *velum_names_sums(const velum_names *n, uint16_t peer)
+    uint16_t velum_names_sharing(const velum_names *n, uint16_t after)
+    bint velum_names_shared(const velum_names *n, uint16_t peer, uint8_t *at, const uint8_t *end,
+                            size_t look_max, velum_names_entry_ref *out, size_t cap, size_t *count)
+    bint velum_names_scan(velum_names *n, uint8_t *at, const uint16_t *anew, size_t nanew,
+                          size_t look_max, velum_names_pair *out, size_t cap, size_t *count)
+    bint velum_names_formers(const velum_names *n, uint8_t *at, size_t look_max,
+                             velum_names_entry_ref *out, size_t cap, size_t *count)
+    bint velum_names_graves(const velum_names *n, uint8_t *at, int64_t until_ms, size_t look_max,
+                            velum_names_entry_ref *out, size_t cap, size_t *count,
+                            int64_t *made_ms)
 
 cdef extern from "builtin.h" nogil:
     int velum_builtin(const velum_call *call, velum_value *out)
@@ -312,7 +532,11 @@ cdef extern from "hub.h" nogil:
         VELUM_EV_FRAME
         VELUM_EV_DATAGRAM
         VELUM_EV_MODULE
+        VELUM_EV_CHUNK
         VELUM_EV_WAKE
+        VELUM_CHUNK_STORED
+        VELUM_CHUNK_FETCHED
+        VELUM_CHUNK_SENT
     ctypedef struct velum_event_opened:
         velum_hello hello
         velum_addr peer
@@ -328,12 +552,18 @@ cdef extern from "hub.h" nogil:
     ctypedef struct velum_event_module:
         uint8_t hash[32]
         int error
+    ctypedef struct velum_event_chunk:
+        uint8_t what
+        uint64_t correlation
+        uint8_t key[32]
+        int error
     ctypedef union velum_event_u:
         velum_event_opened opened
         velum_event_closed closed
         velum_frame frame
         velum_event_datagram datagram
         velum_event_module module
+        velum_event_chunk chunk
     ctypedef struct velum_event:
         uint8_t kind
         velum_handle link
@@ -363,6 +593,14 @@ cdef extern from "hub.h" nogil:
     size_t velum_hub_unsent(velum_hub *hub, velum_handle link)
     velum_modules *velum_hub_modules(velum_hub *hub)
     int velum_hub_fetch(velum_hub *hub, velum_handle link, const uint8_t *hash)
+    void velum_hub_set_store(velum_hub *hub, velum_chunks *chunks, velum_names *names)
+    int velum_hub_dial_bulk(velum_hub *hub, const velum_addr *to, uint64_t token,
+                            velum_handle *out)
+    int velum_hub_send_chunk(velum_hub *hub, velum_handle link, uint64_t correlation,
+                             const uint8_t *key, const uint8_t *bytes, uint32_t size)
+    int velum_hub_want(velum_hub *hub, velum_handle link, uint64_t correlation,
+                       const uint8_t *key, uint8_t *to, uint32_t size)
+    void velum_hub_unwant(velum_hub *hub, velum_handle link, uint64_t correlation)
     int velum_hub_poll(velum_hub *hub, int64_t timeout_us, velum_event *events, size_t cap)
     void velum_hub_wake(velum_hub *hub)
     void velum_hub_get_stats(const velum_hub *hub, velum_hub_stats *out)

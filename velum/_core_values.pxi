@@ -169,17 +169,6 @@ def module_hash(bytes module):
         c.velum_blake2b_256(data, n, out)
     return PyBytes_FromStringAndSize(<char *>out, 32)
 
-
-def chunk_key(bytes data):
-    """BLAKE3 of the bytes: the key of such a chunk."""
-    cdef uint8_t out[32]
-    cdef const char *start = PyBytes_AS_STRING(data)
-    cdef size_t n = len(data)
-    with nogil:
-        c.velum_chunk_key(start, n, out)
-    return PyBytes_FromStringAndSize(<char *>out, 32)
-
-
 def validate(bytes module):
     """(code, offset, function or None, text): code 0 if velum runs the module, else negative."""
     cdef c.velum_diagnosis why

@@ -22,6 +22,7 @@ from velum import _core, frames, wasm
 from velum.errors import VelumError, code_of, error_from
 
 if TYPE_CHECKING:
+    from velum.files import Files
     from velum.policy.job import Ask
     from velum.scatterjob import ScatterJob
 
@@ -129,7 +130,7 @@ class TaskFuture(Future[Any]):
         if self._state.startswith("CANCELLED"):
             stop(number)
 
-    def settle(self, node: int, run_us: int, value: Number | None) -> None:
+    def settle(self, node: int, run_us: int, value: Any) -> None:
         """Gives the answer; an answer to a cancelled task is dropped."""
         self.node = node or None
         self.run_us = run_us
@@ -181,6 +182,8 @@ class NodeInfo:
     speed: int  # thousand loop rounds a second of one worker
     seen_ms: int  # since anything was heard of it
     me: bool
+    ram_mib: int = 0  # that it gives to files
+    ram_free_mib: int = 0  # of that, not used
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -213,6 +216,7 @@ def timeout_to_ms(timeout: float | None) -> int:
 class Mesh(abc.ABC):
     """A way into a mesh: a node of this process, or a client of one elsewhere."""
 
+    files: Files  # in the RAM of the nodes; set by whoever implements this
     _placed = False  # whether payloads say "run it here": a node sends to the node it chose
 
     @abc.abstractmethod

@@ -23,8 +23,11 @@ from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
 from velum.client_jobs import ClientJobs, pin
 from velum.errors import VelumError, code_of, error_from, from_core
+from velum.fileaccess import FileAccess, members_of
+from velum.files import Files
 from velum.policy import types
 from velum.runtime import Runtime, now_ms
+from velum.transfers import Transfers
 
 if TYPE_CHECKING:
     from velum import wasm
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
 RETRY_MS = 100  # between attempts to attach
 FULL_MS = 2  # between attempts to push what a full queue did not take
+LEARN_SOON_MS = 50  # after a member was not reached: by then the others have noticed
+LEARN_BUSY_MS = 1000  # the same while files are put or got: whoever is stopped is to be passed by
+DOUBTED_MS = 250  # while one is suspected: it is soon known what has become of it
 LEARN_MS = 5000  # between two questions who is there: whoever joins may be needed one day
 # A node tells of the scatters that are followed four times a second. When it has not for so long,
 # it is asked who is there; when it says nothing for SILENT_MS after that, it is turned away from.
@@ -40,6 +46,7 @@ LEARN_MS = 5000  # between two questions who is there: whoever joins may be need
 # a job.
 QUIET_MS = 1200
 SILENT_MS = 1500
+LINKS_MAX = 256  # most are for files: one to each member that has chunks
 RESENDS_MAX = 3  # a task that lost its link more often fails: it may be what kills the nodes
 MODULE_BYTES = 512 << 20  # what a client may have under way in modules
 
@@ -61,7 +68,7 @@ class Client(Mesh):
 
     def __init__(self, found: list[Address], timeout: float) -> None:
         """Attaches to the first that answers. Raises PeerLost when none does in `timeout` s."""
-        self._hub = _core.Hub(links_max=16, module_bytes=MODULE_BYTES)
+        self._hub = _core.Hub(links_max=LINKS_MAX, module_bytes=MODULE_BYTES)
         self._hub.identity(role=types.CLIENT, version=f"velum {_core.C_VERSION}".encode())
         self._known: list[Address] = list(found)
         self._timeout_ms = round(timeout * 1000)
@@ -78,16 +85,22 @@ class Client(Mesh):
         self._give_up: int | None = None
         self._retry: int | None = None
         self._learn_at: int | None = None
+        self._learn_begun = 0  # when it last asked
         self._asked_at: int | None = None  # when the open question who is there was asked
         self._closed = False
         self._attached = threading.Event()
         self._runtime = Runtime(self._hub, "velum client")
         self._scatters = ClientJobs(self._runtime, self._number, self._push)
+        self._transfers = Transfers(self._runtime)
+        self._transfers.on_lost = lambda _: self._learn_soon(LEARN_SOON_MS)
+        self._members_known = threading.Event()
+        self.files = Files(FileAccess(self._runtime, self._transfers, self._know_members))
         self._runtime.unfinished = lambda: len(self._sent) + len(self._scatters)
         self._runtime.at_end(self._ended)
         self._runtime.on_event(_core.OPENED, self._on_opened)
         self._runtime.on_event(_core.CLOSED, self._on_closed)
         self._runtime.on_event(_core.RESULTS, self._on_results)
+        self._runtime.on_event(_core.NAMED, self._on_named)
         self._runtime.on_frame(frames.ERROR, self._on_error)
         self._runtime.on_frame(frames.PROGRESS, lambda *_: None)
         self._runtime.on_frame(frames.HEALTH, lambda *_: None)
@@ -193,7 +206,7 @@ class Client(Mesh):
 
     def next_deadline(self) -> int | None:
         """When the loop shall call `on_time`, in its milliseconds."""
-        times = (self._retry, self._learn_at, self._doubt_at())
+        times = (self._retry, self._learn_due(), self._doubt_at())
         return min((t for t in times if t is not None), default=None)
 
     def on_time(self, now: int) -> None:
@@ -207,8 +220,16 @@ class Client(Mesh):
         doubt_at = self._doubt_at()
         if doubt_at is not None and now >= doubt_at and self._asked_at is not None:
             self._turn_away()
-        elif now >= min((t for t in (doubt_at, self._learn_at) if t is not None), default=now + 1):
+            return
+        dues = (doubt_at, self._learn_due())
+        if now >= min((due for due in dues if due is not None), default=now + 1):
             self._learn()
+
+    def _learn_due(self) -> int | None:
+        """When it asks again who is there."""
+        if self._learn_at is None or not self._transfers.runs:
+            return self._learn_at
+        return min(self._learn_at, self._learn_begun + LEARN_BUSY_MS)
 
     def _doubt_at(self) -> int | None:
         """When a node that says no more of scatters is asked for a sign of life; if it has been,
@@ -255,6 +276,8 @@ class Client(Mesh):
         self._pump()
 
     def _on_opened(self, link: int, _token: int, *_: object) -> None:
+        if self._transfers.links.on_opened(link):
+            return
         self._open.add(link)
         if self._home:
             self._pump()
@@ -264,6 +287,8 @@ class Client(Mesh):
     def _on_closed(
         self, link: int, _token: int, code: int, _was_open: bool, _id: int, text: str
     ) -> None:
+        if self._transfers.on_closed(link, code, text):
+            return
         self._open.discard(link)
         for address in [a for a, known in self._links.items() if known == link]:
             del self._links[address]
@@ -303,6 +328,7 @@ class Client(Mesh):
     def _learn(self) -> None:
         """Asks who else could take the tasks, and again every now and then."""
         now = now_ms()
+        self._learn_begun = now
         self._learn_at = now + LEARN_MS if self._home else None
         if self._asked_at is None:
             self._asked_at = now
@@ -314,7 +340,27 @@ class Client(Mesh):
         self._asked_at = None
         self._scatters.heard_at = now_ms()
         if answer.exception() is None:
-            self._remember([NodeInfo(**row) for row in json.loads(answer.result())])
+            rows = [NodeInfo(**row) for row in json.loads(answer.result())]
+            self._remember(rows)
+            where = {row.id: addresses.parse_address(row.address) for row in rows}
+            self._transfers.set_members(members_of(rows), where)
+            self._members_known.set()
+            if any(row.state == "suspect" for row in rows):
+                self._learn_soon(DOUBTED_MS)
+
+    def _learn_soon(self, wait_ms: int) -> None:
+        """Something has happened to a member: perhaps it is none any more."""
+        if self._home and self._learn_at is not None:
+            self._learn_at = min(self._learn_at, now_ms() + wait_ms)
+
+    def _know_members(self) -> None:
+        """Returns when it is known who there is. Called by threads of callers."""
+        if self._closed:
+            raise self._is_closed()
+        if not self._members_known.wait(self._timeout_ms / 1000):
+            raise error_from(
+                code_of("TIMEOUT"), f"node at {self.address} did not say in time who is there"
+            )
 
     def _remember(self, rows: list[NodeInfo]) -> None:
         alive = [
@@ -454,7 +500,13 @@ class Client(Mesh):
             if work is not None:
                 work.future.settle(node, run_us, value)
 
-    def _on_error(self, _link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+    def _on_named(self, link: int, named: list[tuple[int, Any]]) -> None:
+        for correlation, body in named:
+            self._transfers.on_named(link, correlation, body)
+
+    def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+        if self._transfers.on_error(link, correlation, body):
+            return
         code, node, deaths, text = body
         question = self._questions.pop(correlation, None)
         if question is not None:
@@ -487,7 +539,9 @@ class Client(Mesh):
             return
         self._questions[correlation] = answer
 
-    def _on_answer(self, _link: int, correlation: int, body: bytes) -> None:
+    def _on_answer(self, link: int, correlation: int, body: bytes) -> None:
+        if self._transfers.on_answer(link, correlation, body):
+            return
         question = self._questions.pop(correlation, None)
         if question is not None:
             question.set_result(body)

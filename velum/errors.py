@@ -1,8 +1,8 @@
 """Errors that a caller meets, and how a program's exit status tells them apart.
 
 Owns the Python side of the core's one error table (`VELUM_ERRORS` in `csrc/include/velum.h`). A
-caller's mistake, a guest's trap, a stopped task, a lost peer, a full mesh and a refused join are
-different classes, because they ask for different answers.
+caller's mistake, a guest's trap, a stopped task, a lost peer, a full mesh, a refused join and a
+missing or damaged file are different classes, because they ask for different answers.
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ class JoinRefused(VelumError):
     """The mesh does not take this node: its id is in use, or the peer is leaving."""
 
 
+class FileMissing(VelumError, FileNotFoundError):
+    """There is no file of that name in the mesh."""
+
+
+class FileDamaged(VelumError, OSError):
+    """The file can not be read to its end: chunks of it are lost, or it was replaced meanwhile."""
+
+
 _CLASSES: tuple[tuple[range, type[VelumError]], ...] = (
     (range(40, 60), CallerError),
     (range(60, 80), GuestTrap),
@@ -64,6 +72,16 @@ _CLASSES: tuple[tuple[range, type[VelumError]], ...] = (
     (range(4, 5), ClusterFull),
     (range(32, 33), ClusterFull),
     (range(30, 32), JoinRefused),
+    (range(92, 93), ClusterFull),
+    (range(93, 94), FileMissing),
+    (range(94, 96), FileDamaged),
+    (range(96, 97), PeerLost),
+    (range(97, 98), CallerError),
+    (range(98, 99), ClusterFull),
+)
+
+_USAGE = frozenset(
+    "UNKNOWN_NAME NO_EXPORT SIGNATURE ARGUMENT QUERY JOB_UNKNOWN NAME NOT_FOUND".split()
 )
 
 
@@ -103,7 +121,7 @@ def exit_status(error: BaseException) -> int:
         return 1
     if error.name in ("DEADLINE", "TIMEOUT"):
         return 4
-    if error.name in ("UNKNOWN_NAME", "NO_EXPORT", "SIGNATURE", "ARGUMENT", "QUERY", "JOB_UNKNOWN"):
+    if error.name in _USAGE:
         return 2
     if isinstance(error, PeerLost) and error.code < 10:
         return 3

@@ -28,7 +28,15 @@ class Gauge:
         psutil.cpu_percent(None)  # the first call only starts its interval
 
     def sample(
-        self, *, slots: int, queue: int, running: int, speed: int, leaving: bool = False
+        self,
+        *,
+        slots: int,
+        queue: int,
+        running: int,
+        speed: int,
+        leaving: bool = False,
+        ram_mib: int = 0,
+        ram_free_mib: int = 0,
     ) -> Health:
         """The figures of now; the CPU share is that since the last sample."""
         return Health(
@@ -40,4 +48,6 @@ class Gauge:
             running=min(running, 0xFFFF),
             free_mib=min(psutil.virtual_memory().available >> 20, FREE_MIB_MAX),
             speed=min(speed, FREE_MIB_MAX),
+            ram_mib=ram_mib,
+            ram_free_mib=min(ram_free_mib, ram_mib),
         )

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from velum import frames
 from velum.members import Members
 from velum.policy import types
 from velum.policy.job import State, as_plain
@@ -45,7 +44,6 @@ class JobList:
         self._scatter = scatter
         self._questions: dict[int, _Question] = {}
         self._next = QUESTION_BIT
-        runtime.on_frame(frames.ANSWER, self._on_answer)
         runtime.services.append(self)
 
     def here(self) -> Jobs:
@@ -64,7 +62,8 @@ class JobList:
         self._questions[self._next] = question
         self._settle(self._next)
 
-    def _on_answer(self, link: int, correlation: int, body: bytes) -> None:
+    def on_answer(self, link: int, correlation: int, body: bytes) -> None:
+        """An ANSWER of a member."""
         question = self._questions.get(correlation)
         if question is None or link not in question.missing:
             return

@@ -48,6 +48,7 @@ class Watchers:
     unlinked: Callable[[int, int], None]  # (link, member id or 0): a link of any peer closed
     unreachable: Callable[[int], None]  # a member could not be dialled
     load: Callable[[], tuple[int, int, int, int]]  # slots, queue, running, speed
+    ram: Callable[[], tuple[int, int]]  # that this node gives to files, and has left of it, MiB
     failed: Callable[[BaseException], None]  # this node must stop
 
 
@@ -112,8 +113,15 @@ class Members:
 
     def _measure(self) -> types.Health:
         slots, queue, running, speed = self._watchers.load()
+        ram_mib, ram_free_mib = self._watchers.ram()
         return self._gauge.sample(
-            slots=slots, queue=queue, running=running, speed=speed, leaving=self._leaving
+            slots=slots,
+            queue=queue,
+            running=running,
+            speed=speed,
+            leaving=self._leaving,
+            ram_mib=ram_mib,
+            ram_free_mib=ram_free_mib,
         )
 
     # ---- asked by others ----

@@ -25,6 +25,8 @@ from velum.api import Mesh, NodeInfo, Work
 from velum.compute import Compute
 from velum.errors import VelumError, code_of, error_from, from_core
 from velum.executions import Executions, Lane, Leases
+from velum.fileaccess import TOPIC, FileAccess, members_of
+from velum.files import Files
 from velum.health import core_count
 from velum.joblist import HERE, JobList
 from velum.journal import Journals
@@ -36,6 +38,8 @@ from velum.policy.job import Ask
 from velum.replies import Replies
 from velum.runtime import Runtime, now_ms
 from velum.scatter import Scatter
+from velum.store import Store, default_ram
+from velum.transfers import Transfers
 from velum.wasm import Module, pages_of
 from velum.workers import LEASE_NICE, Workers
 
@@ -69,6 +73,8 @@ class Node(Mesh):
         memory: int = GUEST_MEMORY,
         beacon: bool = True,
         state_dir: str | os.PathLike[str] | None = None,
+        ram: int | None = None,
+        repair_rate: int | None = None,
         on_member: OnMember | None = None,
     ) -> None:
         """Starts node `id` (1..65535) on `port` (default 8000 + id; 0: any free one).
@@ -76,6 +82,9 @@ class Node(Mesh):
         `join` names members as "host:port" where beacons do not reach; `workers` defaults to the
         number of cores; `memory` bounds a guest's linear memory in bytes. Scatters are journalled
         in the directory `state_dir`, so that they go on when the whole mesh was switched off.
+        `ram` bytes are given to files of the mesh (default: a quarter of what is free, at most
+        1 GiB; 0: none); copies that are lost are made again at `repair_rate` bytes a second
+        (default: 32 MiB; 0: as fast as links are).
         `on_member(info, before)` is called from the node's thread when a member's state changes
         (`before` None: it is new). Raises PeerLost ADDRESS_IN_USE or UNREACHABLE, VelumError
         ARGUMENT, SYSTEM.
@@ -90,6 +99,9 @@ class Node(Mesh):
         self._started = time.monotonic()
         self._stopping = threading.Lock()
         seeds = [addresses.parse_address(text) for text in join]
+        ram = default_ram() if ram is None else ram
+        if not 0 <= ram <= 1 << 52:
+            raise error_from(code_of("ARGUMENT"), f"{ram} bytes of RAM for files")
         journals = Journals(None if state_dir is None else Path(state_dir), log.warning)
         hub = _core.Hub()
         try:
@@ -98,7 +110,7 @@ class Node(Mesh):
             self._address = self._listen(hub, host, port)
             self._identify(hub, slots, self._address)
             self._beacon = beacon_sockets(host, beacon_port if beacon else None)
-            self._build(hub, seeds, slots, pages_of(memory), journals)
+            self._build(hub, seeds, slots, pages_of(memory), journals, ram, repair_rate)
         except BaseException:
             journals.close()
             hub.close()
@@ -138,6 +150,8 @@ class Node(Mesh):
         slots: int,
         pages: int,
         journals: Journals,
+        ram: int,
+        repair_rate: int | None,
     ) -> None:
         me = types.Update(
             id=self.id,
@@ -153,10 +167,14 @@ class Node(Mesh):
             runtime,
             self.id,
             health=lambda: self._members.health,
-            cut=lambda *why: self._members.cut(*why),
+            cut=self._cut,
         )
         modules = ModuleStore(runtime, lambda *why: self._members.cut(*why))
         self._build_services(modules, slots, pages, journals)
+        self._transfers = Transfers(runtime)
+        self._store = Store(runtime, self.id, self._transfers, self._replies, ram, repair_rate)
+        self._members_known = threading.Event()
+        self.files = Files(FileAccess(runtime, self._transfers, self._know_members))
         try:
             self._members = Members(runtime, me, self._watchers(), beacon=self._beacon, seeds=seeds)
         except _core.CoreError as error:
@@ -166,12 +184,15 @@ class Node(Mesh):
         self._joblist = JobList(runtime, self._members, self._scatter_service)
         runtime.on_event(_core.OPENED, self._on_opened)
         runtime.on_event(_core.CLOSED, self._on_closed)
+        runtime.on_event(_core.NAMED, self._on_named)
+        runtime.on_frame(frames.ANSWER, self._on_answer)
         runtime.on_frame(frames.ERROR, self._on_error)
         runtime.on_frame(frames.CANCEL, self._on_cancel)
         runtime.on_frame(frames.QUERY, self._on_query)
         runtime.on_frame(frames.HEALTH, self._on_health)
         for service in (self._members, self._compute, self._scatter_service):
             runtime.call_soon(service.start)
+        runtime.call_soon(self._members_changed)
         runtime.start()
 
     def _build_services(
@@ -217,6 +238,7 @@ class Node(Mesh):
             unlinked=self._unlinked,
             unreachable=self._unreachable,
             load=self._compute.load,
+            ram=self._store.ram,
             failed=self._fail,
         )
 
@@ -288,6 +310,12 @@ class Node(Mesh):
         self._in_loop(lambda: self._joblist.everywhere(answer.set_result))
         return answer.result(STOP_SECONDS)
 
+    def _know_members(self) -> None:
+        """Returns when it is known who there is. Called by threads of callers."""
+        self._members_known.wait(START_SECONDS)
+        if self._runtime.stopped.is_set():
+            raise self._is_done()
+
     def _is_done(self) -> VelumError:
         return error_from(code_of("LEAVING"), f"node {self.id} has stopped")
 
@@ -324,7 +352,13 @@ class Node(Mesh):
         address: Address,
         version: str,
         source: Address,
+        bulk: bool,
     ) -> None:
+        if self._transfers.links.on_opened(link):
+            return
+        if bulk:
+            self._store.on_opened(link, id if role == types.NODE else 0)
+            return
         if role == types.WORKER and any(lane.worker_opened(link) for lane in self._lanes):
             return
         if self._members.on_opened(link, token, role, id, address, source):
@@ -333,8 +367,25 @@ class Node(Mesh):
     def _on_closed(
         self, link: int, token: int, code: int, was_open: bool, id: int, text: str
     ) -> None:
+        if self._transfers.on_closed(link, code, text) or self._store.on_closed(link):
+            return
         if not any(lane.worker_closed(link) for lane in self._lanes):
             self._members.on_closed(link, code, text)
+
+    def _cut(self, link: int, code: int, text: str) -> None:
+        """Ends a link for what its peer does."""
+        if not self._store.cut(link, code, text):
+            self._members.cut(link, code, text)
+
+    def _on_named(self, link: int, named: list[tuple[int, Any]]) -> None:
+        """VERSIONs and ENTRYs: answers, or tombstones that somebody has."""
+        for correlation, body in named:
+            if not self._transfers.on_named(link, correlation, body):
+                self._store.on_named(link, correlation, body)
+
+    def _on_answer(self, link: int, correlation: int, body: bytes) -> None:
+        if not self._transfers.on_answer(link, correlation, body):
+            self._joblist.on_answer(link, correlation, body)
 
     def _on_health(self, link: int, _correlation: int, health: Sequence[int]) -> None:
         """A worker tells how fast it is; what peers send is not needed, answers carry it."""
@@ -342,10 +393,14 @@ class Node(Mesh):
             lane.worker_ready(link, types.Health(*health).speed)
 
     def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
+        if self._transfers.on_error(link, correlation, body):
+            return
         if not self._scatter_service.on_error(link, correlation, body):
             self._compute.on_error(link, correlation, body)
 
     def _on_cancel(self, link: int, correlation: int, code: int) -> None:
+        if self._store.on_cancel(link, correlation):
+            return
         if not self._scatter_service.on_cancel(link, correlation, code):
             self._compute.on_cancel(link, correlation, code)
 
@@ -354,6 +409,8 @@ class Node(Mesh):
             answer: Any = [row.as_dict() for row in self._nodes()]
         elif topic == "status":
             answer = self._status()
+        elif topic == TOPIC:
+            answer = self._store.here()
         elif topic == HERE:
             answer = self._joblist.here()
         elif topic == "jobs":
@@ -384,6 +441,8 @@ class Node(Mesh):
             speed=health.speed,
             seen_ms=0 if me else max(0, now_ms() - heard) if heard else -1,
             me=me,
+            ram_mib=health.ram_mib,
+            ram_free_mib=health.ram_free_mib,
         )
 
     def _nodes(self) -> list[NodeInfo]:
@@ -404,6 +463,7 @@ class Node(Mesh):
             **self._tasks.status(),
             **self._compute.status(),
             **self._scatter_service.status(),
+            "store": self._store.here(),
         }
 
     # ---- members come and go: every service hears of it ----
@@ -411,6 +471,7 @@ class Node(Mesh):
     def _member_changed(self, member: types.Member, before: int | None) -> None:
         self._compute.member_changed(member)
         self._scatter_service.member_changed(member)
+        self._members_changed()
         if self._on_member is not None:
             self._on_member(
                 self._info(member), None if before is None else types.STATE_NAMES[before]
@@ -419,6 +480,17 @@ class Node(Mesh):
     def _health_heard(self, node: int, health: types.Health) -> None:
         self._compute.health_heard(node, health)
         self._scatter_service.health_heard(node, health)
+        if self._store.is_news(node, health):
+            self._members_changed()
+
+    def _members_changed(self) -> None:
+        """Files are placed by who is there, and by the RAM that each gives."""
+        everyone = self._members.everyone()
+        self._store.members_changed(everyone)
+        rows = [self._info(member) for member in everyone.values()]
+        where = {row.id: addresses.parse_address(row.address) for row in rows}
+        self._transfers.set_members(members_of(rows), where)
+        self._members_known.set()
 
     def _linked(self, node: int, link: int) -> None:
         self._compute.linked(node, link)
@@ -449,6 +521,7 @@ class Node(Mesh):
     def _close_services(self) -> None:
         for lane in self._lanes:
             lane.close()
+        self._store.close()
 
     def _fail(self, error: BaseException) -> None:
         log.error("%s", error)

@@ -3,8 +3,8 @@
 Owns the words of the prompt, their completion, and the form of an answer. Refuses to know how a
 node works: it holds a `Mesh` and asks it. Three parts: `Shell` runs one line, `Completions` says
 what may follow the words typed so far, and `Repl` puts both behind prompt_toolkit, which is
-imported only there. ``scatter``, ``jobs`` and ``job`` are the commands of that name: they take the
-same options and look the same.
+imported only there. ``scatter``, ``jobs``, ``job`` and those of ``store`` are the commands of that
+name: they take the same options and look the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 BUILT_INS = ("add", "sub", "mul", "div")
 TOOLBAR_FRESH_S = 1.0  # members' figures change once a second
+NAMES_MAX = 50  # completions of a file's name: nobody reads more
 POLL_S = 0.25  # between looks whether the node has ended while an answer is awaited
 
 
@@ -74,6 +77,11 @@ _COMMANDS = {
     "jobs": _at_prompt(table.JOBS, "watch"),
     "job": _at_prompt(table.JOB),
 }
+_STORE = {
+    name.partition(" ")[2]: _at_prompt(command)
+    for name, command in table.COMMANDS.items()
+    if name.startswith("store ")
+}
 
 
 def _details(command: options.Command) -> str:
@@ -110,11 +118,18 @@ WORDS: dict[str, Word] = {
         "show, watch, cancel or resume one of them",
         f"{_details(_COMMANDS['job'])}\n  The first digits of the id do.",
     ),
+    "store": Word(
+        f"store {'|'.join(_STORE)} ...",
+        "files in the RAM of the mesh",
+        "\n".join(f"  store {name.ljust(4)}  {known.summary}" for name, known in _STORE.items())
+        + "\n  store put --help, and so on, explains each.",
+    ),
     "nodes": Word("nodes", "the members of the mesh and their load"),
     "status": Word("status", "what this node does"),
     "help": Word("help [COMMAND]", "this list, or more about one command"),
     "quit": Word("quit", "leave the mesh; also exit, Ctrl-D"),
 }
+_QUOTED = frozenset(" '\"\\#")  # a name with one of these has to be typed in quotes
 _ALIASES = {"exit": "quit", "?": "help"}
 
 
@@ -162,6 +177,8 @@ class Shell:
             self._wasm(words[1:])
         elif name in _COMMANDS:
             self._command(name, words[1:])
+        elif name == "store":
+            self._store(words[1:])
         elif name == "nodes":
             self._say(show.nodes_table(self.mesh.nodes(), self._paint))
         elif name == "status":
@@ -210,6 +227,27 @@ class Shell:
             return
         if status is None:
             raise LineError("the node is leaving; the job goes on in the mesh")
+
+    def _store(self, words: list[str]) -> None:
+        """A command of ``velum store`` on this node's mesh."""
+        from velum.cli import store
+
+        if not words or words[0] not in _STORE:
+            raise LineError(f"there are store {', '.join(_STORE)}; try: help store")
+        try:
+            args = options.parse(_STORE[words[0]], words[1:], {})
+        except SystemExit:  # after --help
+            return
+        file = getattr(args, "file", None)
+        if file == store.STREAM:
+            raise LineError("- is the prompt's own; name a file")
+        if file:
+            args.file = os.path.expanduser(file)
+        try:
+            with self._interruptible():
+                store.ACTIONS[words[0]](self.mesh, args, self._write)
+        except KeyboardInterrupt:
+            self._say(["interrupted; nothing is left half"])
 
     def _answer(self, future: TaskFuture) -> None:
         try:
@@ -293,7 +331,9 @@ class Choice:
 class Completions:
     """What may follow; exports of a module are read once for each version of its file."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Callable[[str], Iterable[str]] = lambda prefix: ()) -> None:
+        """`names` gives names of files in the mesh that start so."""
+        self._names = names
         self._exports: dict[str, tuple[tuple[int, int], list[tuple[str, str]]]] = {}
 
     def of(self, text: str) -> Iterator[Choice]:
@@ -308,11 +348,24 @@ class Completions:
         elif words[0] == "help":
             yield from _starting(word, ((name, "") for name in WORDS))
         elif word.startswith("--"):
-            yield from _starting(word, _flags(words[0]))
+            yield from _starting(word, _flags(words))
+        elif words[0] == "store":
+            yield from self._store(words)
         elif words[0] in ("wasm", "scatter") and place == 1:
-            yield from _files(word)
+            yield from _files(word, ".wasm")
         elif words[0] in ("wasm", "scatter") and place == 2:
             yield from _starting(word, self._functions(words[1]))
+
+    def _store(self, words: list[str]) -> Iterator[Choice]:
+        """After ``store``: its commands, then a local file or names of files in the mesh."""
+        word, place = words[-1], len(words) - 1
+        if place == 1:
+            yield from _starting(word, ((name, _STORE[name].summary) for name in _STORE))
+        elif (words[1], place) in (("put", 2), ("get", 3)):
+            yield from _files(word)
+        elif words[1] == "rm" or (words[1] in ("get", "ls", "stat") and place == 2):
+            plain = (name for name in self._names(word) if name.isprintable())
+            yield from _starting(word, ((name, "") for name in plain if not _QUOTED & {*name}))
 
     def _functions(self, path: str) -> list[tuple[str, str]]:
         """(name, signature) of a module's functions; none for a file that is no module."""
@@ -339,10 +392,12 @@ class Completions:
         return known[1]
 
 
-def _flags(name: str) -> list[tuple[str, str]]:
+def _flags(words: list[str]) -> list[tuple[str, str]]:
     """(option, note) of a command of the prompt."""
-    if name in _COMMANDS:
-        return [(f"--{setting.name}", setting.help) for setting in _COMMANDS[name].settings]
+    name = words[0]
+    command = _STORE.get(words[1]) if name == "store" else _COMMANDS.get(name)
+    if command is not None:
+        return [(f"--{setting.name}", setting.help) for setting in command.settings]
     if name in BUILT_INS:
         return [(option, "") for option in _CALL_OPTIONS]
     return [(option, "") for option in _WASM_OPTIONS] if name == "wasm" else []
@@ -354,8 +409,8 @@ def _starting(word: str, choices: Iterable[tuple[str, str]]) -> Iterator[Choice]
             yield Choice(text, len(word), note)
 
 
-def _files(word: str) -> Iterator[Choice]:
-    """Folders and .wasm files that start like `word`."""
+def _files(word: str, ending: str = "") -> Iterator[Choice]:
+    """Folders, and files of that ending, that start like `word`."""
     folder, start = os.path.split(word)
     try:
         entries = sorted(os.scandir(os.path.expanduser(folder) or "."), key=lambda e: e.name)
@@ -366,7 +421,7 @@ def _files(word: str) -> Iterator[Choice]:
             continue
         if entry.is_dir():
             yield Choice(entry.name + "/", len(start))
-        elif entry.name.endswith(".wasm"):
+        elif entry.name.endswith(ending):
             yield Choice(entry.name, len(start))
 
 
@@ -383,7 +438,7 @@ class Repl:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import Completer, Completion
 
-        completions = Completions()
+        completions = Completions(partial(file_names, mesh))
 
         class Words(Completer):
             def get_completions(self, document: Document, _event: object) -> Iterator[Completion]:
@@ -450,6 +505,14 @@ class Repl:
             self._toolbar_at = now
             self._toolbar_text = toolbar_text(self._mesh)
         return self._toolbar_text
+
+
+def file_names(mesh: Mesh, prefix: str) -> list[str]:
+    """Some names of files in the mesh; none when it does not answer."""
+    try:
+        return [info.name for info in islice(mesh.files.ls(prefix), NAMES_MAX)]
+    except VelumError:
+        return []
 
 
 def toolbar_text(mesh: Mesh) -> str:

@@ -52,6 +52,10 @@ class Replies:
         node = self._me if node is None else node
         self._sent(link, self._hub.send_error(link, correlation, code, node, deaths, text))
 
+    def frame(self, link: int, frame: int, correlation: int, payload: bytes) -> None:
+        """Any other answer."""
+        self._sent(link, self._hub.send(link, frame, correlation, payload))
+
     def answer(self, link: int, correlation: int, body: bytes) -> None:
         """An ANSWER to a QUERY."""
         self._sent(link, self._hub.send(link, frames.ANSWER, correlation, body))

@@ -32,12 +32,17 @@ DRIVE_NS = 2_000_000  # a longer wait is no longer about the cost of waking a th
 LINGER_NS = 1_000_000  # how long after a drive the next one is expected
 SPIN_US = 50  # how long a driving thread looks for its answer before it sleeps: a wake-up's cost
 
-Handler = Callable[..., None]
+Handler = Callable[..., object]
 
 
 def now_ms() -> int:
     """Milliseconds on the clock that every policy is given."""
     return time.monotonic_ns() // 1_000_000
+
+
+def epoch_ms() -> int:
+    """Unix time when the clock of policies was at 0."""
+    return time.time_ns() // 1_000_000 - now_ms()
 
 
 class Service(Protocol):
@@ -67,6 +72,7 @@ class Runtime:
         self.stopped = threading.Event()
         self._wheel = threading.Lock()  # held by the thread that runs the loop
         self._wanted = False  # a thread waits for the wheel
+        self._busy = False  # the last turn had events
         self._due: int | None = None  # the nearest deadline, as of ...
         self._due_until = 0  # ... a millisecond before this, monotonic ns
         self._drivers_until = 0  # monotonic ns; before it the runtime's thread stays back
@@ -197,18 +203,20 @@ class Runtime:
             self._fail(error)
 
     def _turn(self, until_us: int | None = None, spin_us: int = 0) -> None:
-        due = self._nearest(spin_us > 0)
+        busy, self._busy = self._busy, False
+        due = self._nearest(busy or spin_us > 0)
         if until_us is None or (due is not None and due * 1000 < until_us):
             until_us = None if due is None else due * 1000
         self._asleep = True
-        if self._inbox:
-            timeout_us = 0
+        if self._inbox or (busy and not spin_us):
+            timeout_us = 0  # more may be there already; if not, the next turn sleeps
         elif until_us is None:
             timeout_us = -1
         else:
             timeout_us = max(0, until_us - time.monotonic_ns() // 1000)
         events = self.hub.poll(timeout_us, spin_us)
         self._asleep = False
+        self._busy = bool(events)
         for event in events:
             self._serve(event)
         if self._inbox:
@@ -219,11 +227,11 @@ class Runtime:
                 if deadline is not None and deadline <= now:
                     service.on_time(now)
 
-    def _nearest(self, driven: bool) -> int | None:
-        """The nearest deadline of any service, ms; in the quick turns of a drive as of the last
-        millisecond."""
+    def _nearest(self, quick: bool) -> int | None:
+        """The nearest deadline of any service, ms; in the quick turns of a drive, and while events
+        follow each other, as of the last millisecond."""
         now = time.monotonic_ns()
-        if not driven or now >= self._due_until:
+        if not quick or now >= self._due_until:
             self._due_until = now + 1_000_000
             self._due = None
             for service in self.services:

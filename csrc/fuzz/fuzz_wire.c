@@ -40,7 +40,7 @@ static void try_payload(uint8_t type, uint8_t *framed, const uint8_t *data, size
     h.length = (uint32_t)size;
     h.correlation = 1;
     velum_wire_put_header(framed, type, h.length, h.correlation);
-    if (type >= VELUM_F_PROBE) {
+    if (velum_wire_is_datagram(type)) {
         try_frame(framed, VELUM_HEADER_BYTES + size);
         return;
     }
@@ -57,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (framed == NULL) return 0;
     if (size > 0) memcpy(framed + VELUM_HEADER_BYTES, data, size);
     try_frame(data, size);
-    for (uint8_t type = 0; type < 0x40; type++)
+    for (uint8_t type = 0; type < UINT8_MAX; type++)
         if (velum_wire_limit(type) > 0) try_payload(type, framed, data, size);
     free(framed);
     return 0;

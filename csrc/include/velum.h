@@ -88,7 +88,15 @@ extern "C" {
     X(JOB_UNKNOWN, 88, "no such job")                                                              \
     /* files */                                                                                    \
     X(CHUNK_MISSING, 90, "chunk is not held here")                                                 \
-    X(CHUNK_HASH, 91, "chunk bytes do not match their key")
+    X(CHUNK_HASH, 91, "chunk bytes do not match their key")                                        \
+    X(STORE_FULL, 92, "no room for the file in the RAM of the nodes")                              \
+    X(NOT_FOUND, 93, "no such file")                                                               \
+    X(CHUNKS_LOST, 94, "chunks of the file are on no node any more")                               \
+    X(STALE, 95, "the file was replaced while it was read")                                        \
+    X(UNCERTAIN, 96, "the file's last step was not confirmed: it is there, or it is not")          \
+    X(NAME, 97, "not a file name: 1 to 4096 bytes of UTF-8")                                       \
+    X(NAMES_FULL, 98, "no room for another name")                                                  \
+    X(VERSION_AHEAD, 99, "version is too far ahead of the clock here")
 
 typedef enum {
     VELUM_OK = 0,

@@ -5,7 +5,7 @@
 #ifndef VELUM_OPT_H
 #define VELUM_OPT_H
 
-/* Largest ordinary payload. Room for a full-state exchange of 30,000 members; small enough that a
+/* Largest ordinary payload. Room for a full-state exchange of 23,000 members; small enough that a
  * hostile length cannot make a node allocate much. */
 #ifndef VELUM_FRAME_BYTES_MAX
 #define VELUM_FRAME_BYTES_MAX (1024u * 1024u)
@@ -59,6 +59,12 @@
 #define VELUM_CHUNK_BYTES_MAX (8u * 1024u * 1024u)
 #endif
 
+/* Regions of 4 MiB that a node keeps when their chunks are gone: the next ones come soon, and
+ * memory fresh from the system is slow. 64 MiB. */
+#ifndef VELUM_SLAB_SPARES_MAX
+#define VELUM_SLAB_SPARES_MAX 16u
+#endif
+
 /* What a smaller chunk counts as in a node's budget. Each takes some 200 bytes beside its own; so
  * no choice of chunks takes half as much again as the budget. */
 #ifndef VELUM_CHUNK_CHARGE_BYTES_MIN
@@ -74,6 +80,40 @@
  * are looked at. */
 #ifndef VELUM_CHUNKS_ARRIVING_MAX
 #define VELUM_CHUNKS_ARRIVING_MAX (64u * 1024u)
+#endif
+
+/* Bytes of one CHUNK frame: what other frames of the link wait for, 20 ms at 100 Mbit/s. */
+#ifndef VELUM_CHUNK_PART_BYTES
+#define VELUM_CHUNK_PART_BYTES (256u * 1024u)
+#endif
+
+/* Chunks queued to be sent on one link, and chunks wanted on all links at once: 64 MiB of 1 MiB. */
+#ifndef VELUM_CHUNKS_SENDING_MAX
+#define VELUM_CHUNKS_SENDING_MAX 64u
+#endif
+#ifndef VELUM_CHUNKS_WANTED_MAX
+#define VELUM_CHUNKS_WANTED_MAX 256u
+#endif
+
+/* A file's name, bytes of UTF-8. */
+#ifndef VELUM_FILE_NAME_BYTES_MAX
+#define VELUM_FILE_NAME_BYTES_MAX 4096u
+#endif
+
+/* A manifest: 32,000 keys of 32 bytes, and what stands beside them; it travels in one frame. */
+#ifndef VELUM_ENTRY_BODY_BYTES_MAX
+#define VELUM_ENTRY_BODY_BYTES_MAX (VELUM_FRAME_BYTES_MAX - 16u * 1024u)
+#endif
+
+/* Entries of a node, tombstones too; bounds the index to 8 MiB. */
+#ifndef VELUM_NAMES_MAX
+#define VELUM_NAMES_MAX (1024u * 1024u)
+#endif
+
+/* What an entry counts as in a node's room for them beside its payload. It takes 152, 2 for each
+ * keeper, the allocator's 16, and 16 to 64 in the index. */
+#ifndef VELUM_NAMES_ENTRY_BYTES
+#define VELUM_NAMES_ENTRY_BYTES 256u
 #endif
 
 /* Connections a node holds at once. select() serves descriptors below 1,024 on common systems, and

@@ -25,6 +25,11 @@ uint64_t velum_port_unix_ms(void);
 /* Lets another thread or process run, if one is ready to; may do nothing. */
 void velum_port_yield(void);
 
+/* `n` bytes of memory in whole pages, for data that is large and moved around: a platform that has
+ * huge pages uses them. NULL when there is none. n is the same for free. */
+void *velum_port_pages(size_t n);
+void velum_port_pages_free(void *memory, size_t n);
+
 /* Fills `out` with `n` bytes good enough for identifiers. 0 or SYSTEM. */
 int velum_port_random(void *out, size_t n);
 

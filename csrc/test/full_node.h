@@ -44,8 +44,8 @@ typedef struct {
     velum_addr last_from;
     kept_frame frames[FRAMES_KEPT]; /* those that the node does not answer itself */
     unsigned nframes;
-    unsigned seen[64]; /* of these, by type */
-    int module_error;  /* of the last MODULE event, 1: none came */
+    unsigned seen[256]; /* of these, by type */
+    int module_error;   /* of the last MODULE event, 1: none came */
 } full_node;
 
 static inline void node_open_at(full_node *n, uint16_t id, uint64_t incarnation, uint16_t port) {
@@ -74,7 +74,7 @@ static inline void node_close(full_node *n) {
 
 /* Its own record, then what it tells, as SYNC or SYNC_REPLY. */
 static inline void node_sync(full_node *n, velum_handle link, uint8_t type, uint64_t correlation) {
-    static uint8_t frame[VELUM_HEADER_BYTES + 2u + (NODE_RECORDS_MAX + 1u) * 36u];
+    static uint8_t frame[VELUM_HEADER_BYTES + 2u + (NODE_RECORDS_MAX + 1u) * 44u];
     velum_member records[NODE_RECORDS_MAX + 1u];
     velum_health healths[NODE_RECORDS_MAX + 1u];
     int size;
@@ -102,7 +102,7 @@ static inline void node_on_frame(full_node *n, const velum_event *event) {
         return;
     }
     kept_frame *kept = &n->frames[n->nframes++ % FRAMES_KEPT];
-    n->seen[type % 64u]++;
+    n->seen[type]++;
     kept->link = event->link;
     kept->header = frame->header;
     CHECK(frame->header.length <= sizeof kept->payload);

@@ -125,6 +125,20 @@ static inline void raw_exactly(velum_fd fd, uint8_t *to, size_t n) {
     }
 }
 
+/* Takes `n` bytes from a peer's socket while the hub keeps sending. */
+static inline void pump(velum_hub *hub, velum_fd fd, uint8_t *to, size_t n) {
+    for (int rounds = 0; n > 0 && rounds < 10000; rounds++) {
+        int got;
+        velum_hub_poll(hub, 0, events, EVENTS);
+        got = velum_port_recv(fd, to, n);
+        if (got > 0) {
+            to += got;
+            n -= (size_t)got;
+        }
+    }
+    CHECK_EQ(n, 0);
+}
+
 /* The next frame, which must be of that type and short; its payload lands in `payload`. */
 static inline velum_header raw_expect(velum_fd fd, uint8_t type, uint8_t payload[2048]) {
     uint8_t head[VELUM_HEADER_BYTES] = {0};

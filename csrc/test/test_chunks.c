@@ -195,7 +195,7 @@ static void test_arriving(void) {
     check_figures(total, 0, 1, 0);
     CHECK(memcmp(velum_chunks_get(chunks, key, &n), bytes, total) == 0);
     CHECK_EQ(arrive(bytes, &part, ANNE, &next), NO_PLACE); /* held already */
-    CHECK_EQ(velum_chunks_part_arrived(chunks, &part, ANNE, &next), 1);
+    CHECK_EQ(velum_chunks_part_arrived(chunks, &part, ANNE, &next), VELUM_E_CHUNK_MISSING);
     CHECK_EQ(velum_chunks_reserve(chunks, key, total, BOB), 1);
     CHECK_EQ(velum_chunks_reserve(chunks, key, total - 1, BOB), VELUM_E_CHUNK_HASH);
     velum_chunks_abandon(chunks, key, ANNE); /* is not arriving */

@@ -18,6 +18,8 @@ static void *scarce(void *memory) {
 
 #define malloc(n)    scarce(malloc(n))
 #define calloc(n, s) scarce(calloc(n, s))
+#include "slab.c"
+
 #include "chunks.c"
 #undef malloc
 #undef calloc

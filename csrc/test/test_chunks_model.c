@@ -162,9 +162,9 @@ static void call_part(content *c) {
     velum_chunk_part part = some_part(c, &right, &sender);
     uint8_t *to = unasked ? NULL : velum_chunks_part_memory(chunks, &part, sender);
     CHECK_EQ(to != NULL, right && !unasked);
-    if (c->held) {
+    if (c->held && sender != NONE && sender == c->sender) {
         CHECK_EQ(velum_chunks_part_arrived(chunks, &part, sender, &next), 1);
-        if (sender == c->sender) end_arriving(c);
+        end_arriving(c);
         return;
     }
     if (to == NULL) {

@@ -14,14 +14,17 @@
 #define CALLS       20000u
 #define STRANGERS   1000u
 #define MODULE_SIZE (10u * 1024u * 1024u + 7u)
+#define CHUNKS      40u
+#define CHUNK_SIZE  (1024u * 1024u)
 
 static velum_hub *node, *client;
 static velum_addr node_addr;
-static velum_handle to_node;
-static uint64_t answers; /* RESULTs the client got, each the next one */
-static uint32_t opened;  /* links of the client */
+static velum_handle to_node, node_link; /* the last that the node accepted */
+static uint64_t answers;                /* RESULTs the client got, each the next one */
+static uint32_t opened;                 /* links of the client */
 static int modules, modules_failed;
 static uint32_t lost; /* links that ended, on either side */
+static unsigned chunks_stored, chunks_sent, chunks_fetched, chunks_failed;
 
 static velum_hub *open_hub(uint16_t id) {
     velum_hub_config config = {64, 64u * 1024u * 1024u, true};
@@ -39,8 +42,10 @@ static void run_node(int64_t timeout_us) {
     CHECK(n >= 0);
     for (int i = 0; i < n; i++) {
         if (events[i].kind == VELUM_EV_OPENED) {
-            CHECK_EQ(velum_hub_accept(node, events[i].link), 0);
+            node_link = events[i].link;
+            CHECK_EQ(velum_hub_accept(node, node_link), 0);
         }
+        chunks_stored += events[i].kind == VELUM_EV_CHUNK && events[i].u.chunk.error == 0;
         lost += events[i].kind == VELUM_EV_CLOSED;
     }
 }
@@ -63,6 +68,11 @@ static void run_client(int64_t timeout_us) {
         case VELUM_EV_MODULE:
             modules++;
             modules_failed += e->u.module.error != 0;
+            break;
+        case VELUM_EV_CHUNK:
+            chunks_sent += e->u.chunk.what == VELUM_CHUNK_SENT;
+            chunks_fetched += e->u.chunk.what == VELUM_CHUNK_FETCHED;
+            chunks_failed += e->u.chunk.error != 0;
             break;
         default:
             lost += e->kind == VELUM_EV_CLOSED;
@@ -124,6 +134,48 @@ static void test_module_comes_whole(void) {
     got = velum_modules_get(velum_hub_modules(client), hash, &n);
     CHECK(got != NULL && n == MODULE_SIZE && memcmp(got, module, n) == 0);
     free(module);
+}
+
+/* A file is put on the node chunk by chunk, and got again, while calls go on. */
+static void test_chunks_come_and_go(void) {
+    static uint8_t keys[CHUNKS][VELUM_KEY_BYTES];
+    uint8_t *file = malloc(CHUNKS * CHUNK_SIZE), *back = malloc(CHUNKS * CHUNK_SIZE);
+    velum_handle link = 0, at_node = 0;
+    velum_chunks *chunks = NULL;
+    uint64_t before = answers, calls = 0;
+    uint32_t x = 1;
+    CHECK(file != NULL && back != NULL);
+    CHECK_EQ(velum_chunks_open(&chunks, CHUNKS * CHUNK_SIZE), 0);
+    velum_hub_set_store(node, chunks, NULL);
+    CHECK_EQ(velum_hub_dial_bulk(client, &node_addr, 0, &link), 0);
+    RUN_UNTIL(opened, 2u);
+    at_node = node_link;
+    for (size_t i = 0; i < CHUNKS * CHUNK_SIZE; i++)
+        file[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        velum_chunk_key(file + i * CHUNK_SIZE, CHUNK_SIZE, keys[i]);
+        CHECK_EQ(velum_chunks_reserve(chunks, keys[i], CHUNK_SIZE, at_node), 0);
+        CHECK_EQ(velum_hub_send_chunk(client, link, i, keys[i], file + i * CHUNK_SIZE, CHUNK_SIZE),
+                 0);
+        CHECK(send_call(before + calls++));
+    }
+    RUN_UNTIL(chunks_stored, CHUNKS);
+    RUN_UNTIL(chunks_sent, CHUNKS);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        CHECK_EQ(velum_hub_want(client, link, i, keys[i], back + i * CHUNK_SIZE, CHUNK_SIZE), 0);
+        CHECK(send_call(before + calls++));
+    }
+    RUN_UNTIL(chunks_fetched, CHUNKS);
+    RUN_UNTIL(answers, before + calls);
+    CHECK_EQ(chunks_failed, 0);
+    CHECK(memcmp(file, back, CHUNKS * CHUNK_SIZE) == 0);
+    velum_hub_drop(client, link, 0, NULL);
+    RUN_UNTIL(lost, 1u);
+    lost = 0;
+    velum_hub_set_store(node, NULL, NULL);
+    velum_chunks_close(chunks);
+    free(file);
+    free(back);
 }
 
 /* A stranger of every kind: silent, gone at once, half a HELLO, a huge length, noise, another
@@ -210,6 +262,7 @@ static void test_adopted(void) {
 int main(void) {
     test_handshake_and_calls();
     test_module_comes_whole();
+    test_chunks_come_and_go();
     test_strangers_harm_nobody();
     test_end_is_seen();
     test_adopted();

@@ -1,5 +1,5 @@
-/* test_link.c: receiving on a link, on the test port: framing at every split, large frames, MODULE
- * parts, hostile peers. Sending is in test_link_send.c.
+/* test_link.c: receiving on a link, on the test port: framing at every split, large frames, parts
+ * of modules and chunks, hostile peers. Sending is in test_link_send.c.
  */
 #include "link_pair.h"
 
@@ -7,16 +7,31 @@
 
 /* ---- a link whose sink is watched ---- */
 
-/* What the sink does with MODULE parts. */
+/* What the sink does with parts. */
 static uint8_t bulk_memory[VELUM_MODULE_PART_BYTES];
 static bool bulk_wanted;
 static int sink_calls;
 
-static uint8_t *sink(void *owner, velum_link *link, const velum_module_part *part) {
+static bool is_part(uint8_t type) {
+    return type == VELUM_F_MODULE || type == VELUM_F_CHUNK;
+}
+
+/* Whether a frame says that it is a part of that many bytes, the only one. */
+static bool says_size(const velum_frame *f, uint32_t size) {
+    if (f->header.type == VELUM_F_CHUNK) {
+        return f->part.chunk.size == size && f->part.chunk.total == size;
+    }
+    return f->part.module.size == size && f->part.module.total == size;
+}
+
+static uint8_t *sink(void *owner, velum_link *link, const velum_frame *frame) {
+    uint32_t size = frame->header.length - VELUM_MODULE_HEAD_BYTES;
     CHECK(owner == &bulk_wanted && link == linked);
-    CHECK(part->size <= sizeof bulk_memory);
+    CHECK(is_part(frame->header.type) && says_size(frame, size));
+    CHECK(size <= sizeof bulk_memory);
+    CHECK(velum_link_landing(link) == NULL);
     sink_calls++;
-    memset(bulk_memory, 0, part->size);
+    memset(bulk_memory, 0, size);
     return bulk_wanted ? bulk_memory : NULL;
 }
 
@@ -43,8 +58,8 @@ typedef struct {
 
 static script plan;
 
-/* Appends a frame whose payload bytes and correlation follow from its place. A MODULE frame is the
- * only part of a module of that size. */
+/* Appends a frame whose payload bytes and correlation follow from its place. A part is the only one
+ * of its module or chunk. */
 static void plan_frame(uint8_t type, uint32_t length) {
     uint64_t correlation = plan.count * 0x0101010101010101u;
     uint8_t *at = plan.bytes + plan.size;
@@ -61,6 +76,11 @@ static void plan_frame(uint8_t type, uint32_t length) {
                                   .size = length - VELUM_MODULE_HEAD_BYTES};
         CHECK_EQ(velum_wire_put_module_head(at, sizeof plan.bytes - plan.size, correlation, &part),
                  VELUM_HEADER_BYTES + VELUM_MODULE_HEAD_BYTES);
+    } else if (type == VELUM_F_CHUNK) {
+        velum_chunk_part part = {.total = length - VELUM_CHUNK_HEAD_BYTES,
+                                 .size = length - VELUM_CHUNK_HEAD_BYTES};
+        CHECK_EQ(velum_wire_put_chunk_head(at, sizeof plan.bytes - plan.size, correlation, &part),
+                 VELUM_HEADER_BYTES + VELUM_CHUNK_HEAD_BYTES);
     } else {
         velum_wire_put_header(at, type, length, correlation);
     }
@@ -82,9 +102,9 @@ static bool is_next_of_plan(const velum_frame *f) {
         same = f->header.type == plan.frames[plan.seen].type && f->header.length == length &&
                f->header.correlation == plan.seen * 0x0101010101010101u;
         at += VELUM_HEADER_BYTES;
-        if (same && f->header.type == VELUM_F_MODULE) {
+        if (same && is_part(f->header.type)) {
             uint32_t size = length - VELUM_MODULE_HEAD_BYTES;
-            same = f->payload == NULL && f->part.size == size && f->part.total == size &&
+            same = f->payload == NULL && says_size(f, size) &&
                    f->bulk == (bulk_wanted ? bulk_memory : NULL) &&
                    (!bulk_wanted || memcmp(bulk_memory, at + VELUM_MODULE_HEAD_BYTES, size) == 0);
         } else if (same) {
@@ -143,9 +163,9 @@ static void plan_short(void) {
     plan_frame(VELUM_F_PING, 0);
     plan_frame(VELUM_F_CALL, 33);
     plan_frame(VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES + 70);
-    plan_frame(VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES + 1);
+    plan_frame(VELUM_F_CHUNK, VELUM_CHUNK_HEAD_BYTES + 1);
     plan_frame(VELUM_F_PONG, 0);
-    plan_frame(VELUM_F_ANSWER, 100);
+    plan_frame(VELUM_F_ENTRY, 100);
 }
 
 /* ---- receiving ---- */
@@ -180,7 +200,7 @@ static void plan_sizes(void) {
     }
     plan_frame(VELUM_F_ANSWER, VELUM_FRAME_BYTES_MAX);
     plan_frame(VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES + VELUM_MODULE_PART_BYTES);
-    plan_frame(VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES + VELUM_READ_BYTES);
+    plan_frame(VELUM_F_CHUNK, VELUM_CHUNK_HEAD_BYTES + VELUM_READ_BYTES);
     for (int i = 0; i < 20; i++) {
         plan_frame(VELUM_F_RESULT, 40); /* long enough for the buffers to shrink again */
     }
@@ -234,6 +254,37 @@ static void test_frames_stay_valid(void) {
     CHECK_EQ(velum_link_next(linked, &b), 0);
     CHECK(is_next_of_plan(&a));
     CHECK(is_next_of_plan(&b));
+    pair_close();
+}
+
+/* The owner takes the memory away when so much of the part has come: nothing is written there any
+ * more, and the stream goes on. */
+static void test_forgotten(size_t when) {
+    plan_reset();
+    plan_frame(VELUM_F_CHUNK, VELUM_CHUNK_HEAD_BYTES + 3 * VELUM_READ_BYTES);
+    plan_frame(VELUM_F_CALL, 100);
+    start(TEST_SEED);
+    pair_manner((velum_test_manner){.window = 1u << 20});
+    CHECK(velum_link_landing(linked) == NULL);
+    velum_link_forget_bulk(linked);
+    size_t head = VELUM_HEADER_BYTES + VELUM_CHUNK_HEAD_BYTES;
+    feed(0, head + when);
+    const velum_frame *landing = velum_link_landing(linked);
+    CHECK(landing != NULL && landing->bulk == bulk_memory);
+    CHECK(landing != NULL && says_size(landing, 3 * VELUM_READ_BYTES));
+    CHECK(memcmp(bulk_memory, plan.bytes + head, when) == 0);
+    velum_link_forget_bulk(linked);
+    CHECK(velum_link_landing(linked) == NULL);
+    memset(bulk_memory, 0xee, sizeof bulk_memory);
+    bulk_wanted = false; /* it is handed out without them */
+    feed(head + when, plan.size);
+    CHECK_EQ(plan.seen, 2);
+    for (size_t i = 0; i < sizeof bulk_memory; i++) {
+        if (bulk_memory[i] != 0xee) {
+            CHECK_EQ(i, sizeof bulk_memory);
+            break;
+        }
+    }
     pair_close();
 }
 
@@ -332,6 +383,7 @@ static void test_hostile_headers(void) {
     expect_header(0x7f, 0, false, VELUM_E_FRAME_TYPE);
     expect_header(VELUM_F_PROBE, 0, false, VELUM_E_FRAME_TYPE);
     expect_header(VELUM_F_BEACON, 64, false, VELUM_E_FRAME_TYPE);
+    expect_header(VELUM_F_HOLD, 0, false, 1); /* those above travel here */
     expect_header(VELUM_F_PING, 1, false, VELUM_E_FRAME_LENGTH);
     expect_header(VELUM_F_SYNC, UINT32_MAX, false, VELUM_E_FRAME_LENGTH);
     expect_header(VELUM_F_SYNC, VELUM_FRAME_BYTES_MAX + 1, false, VELUM_E_FRAME_LENGTH);
@@ -339,6 +391,9 @@ static void test_hostile_headers(void) {
     expect_header(VELUM_F_SYNC, VELUM_HELLO_BYTES_MAX + 1, true, VELUM_E_FRAME_LENGTH);
     expect_header(VELUM_F_SYNC, VELUM_HELLO_BYTES_MAX, true, 0);
     expect_header(VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES + 1000, true, VELUM_E_FRAME_LENGTH);
+    expect_header(VELUM_F_CHUNK, VELUM_CHUNK_HEAD_BYTES + 1000, true, VELUM_E_FRAME_LENGTH);
+    expect_header(VELUM_F_CHUNK, VELUM_CHUNK_HEAD_BYTES + VELUM_CHUNK_PART_BYTES + 1, false,
+                  VELUM_E_FRAME_LENGTH);
 
     velum_module_part part = {.total = 8, .size = 8};
     velum_wire_put_module_head(bytes, sizeof bytes, 1, &part);
@@ -346,6 +401,12 @@ static void test_hostile_headers(void) {
     expect_refusal(bytes, sizeof bytes, false, VELUM_E_PAYLOAD);
     velum_wire_put_header(bytes, VELUM_F_MODULE, VELUM_MODULE_HEAD_BYTES - 1, 1);
     expect_refusal(bytes, sizeof bytes, false, VELUM_E_PAYLOAD);
+    velum_chunk_part chunk = {.total = 8, .size = 8};
+    velum_wire_put_chunk_head(bytes, sizeof bytes, 1, &chunk);
+    bytes[VELUM_HEADER_BYTES + VELUM_KEY_BYTES + 4]++; /* offset 1: the same */
+    expect_refusal(bytes, sizeof bytes, false, VELUM_E_PAYLOAD);
+    velum_wire_put_header(bytes, VELUM_F_CHUNK, VELUM_CHUNK_HEAD_BYTES, 1);
+    expect_refusal(bytes, sizeof bytes, false, VELUM_E_PAYLOAD); /* no bytes */
 }
 
 /* Frames before the bad one are handed out. */
@@ -388,6 +449,9 @@ int main(void) {
     test_sizes();
     test_no_sink();
     test_frames_stay_valid();
+    test_forgotten(1);
+    test_forgotten(VELUM_READ_BYTES + 5);
+    test_forgotten(3 * VELUM_READ_BYTES - 1);
     test_end_of_stream();
     test_read_too_early();
     test_hostile_headers();

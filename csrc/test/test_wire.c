@@ -1,16 +1,17 @@
 /* test_wire.c: the codec against itself, against limits, and against the golden vectors.
  *
- * Samples, smallest and largest of each type but those of jobs (test_wire_job.c), feed the general
- * properties of wire_samples.h.
+ * Samples, smallest and largest of each type but those of jobs (test_wire_job.c) and files
+ * (test_wire_store.c, test_wire_names.c), feed the general properties of wire_samples.h.
  * `test_wire FOLDER` also reads the golden vectors that tests/vectors/make_vectors.py wrote.
  */
 #include "wire_samples.h"
 
 /* ---- samples ---- */
 
-static const velum_health some_health = {37, 4, 8, 0, 3, 2, 1500, 210000};
+static const velum_health some_health = {37, 4, 8, 0, 3, 2, 1500, 210000, 1024, 1000};
 static const velum_health full_health = {100,        255,        255,        VELUM_HEALTH_LEAVING,
-                                         UINT16_MAX, UINT16_MAX, UINT32_MAX, UINT32_MAX};
+                                         UINT16_MAX, UINT16_MAX, UINT32_MAX, UINT32_MAX,
+                                         UINT32_MAX, UINT32_MAX};
 static const velum_member some_member = {
     3, VELUM_MEMBER_SUSPECT, VELUM_ROLE_NODE, UINT64_C(1760000000000), {0x7f000001, 8003}, 9};
 
@@ -26,13 +27,13 @@ static void sample_link(void) {
     hello.incarnation = UINT64_MAX;
     hello.addr.ip = 0xffffffff;
     hello.addr.port = 65535;
-    hello.version = text_of(long_text, 64);
+    hello.version = long_text(64);
     hello.key = key;
     hello.key_size = 256;
     keep(velum_wire_put_hello(frame, sizeof frame, UINT64_MAX, &hello));
     keep(velum_wire_put_bye(frame, sizeof frame, &bye));
     bye.code = 30;
-    bye.text = text_of(long_text, VELUM_TEXT_BYTES_MAX);
+    bye.text = long_text(VELUM_TEXT_BYTES_MAX);
     keep(velum_wire_put_bye(frame, sizeof frame, &bye));
     keep(velum_wire_put_empty(frame, sizeof frame, VELUM_F_PING, 7));
     keep(velum_wire_put_empty(frame, sizeof frame, VELUM_F_PONG, 7));
@@ -47,7 +48,7 @@ static void sample_work(void) {
     keep(velum_wire_put_call(frame, sizeof frame, 1, &call));
     call.flags = VELUM_TASK_PLACED;
     call.timeout_ms = UINT32_MAX;
-    call.name = text_of(long_text, VELUM_NAME_BYTES_MAX);
+    call.name = long_text(VELUM_NAME_BYTES_MAX);
     call.nargs = (uint8_t)fill_values(call.args);
     keep(velum_wire_put_call(frame, sizeof frame, 2, &call));
     keep(velum_wire_put_task(frame, sizeof frame, 3, &task));
@@ -63,7 +64,7 @@ static void sample_work(void) {
     result.nvalues = (uint8_t)fill_values(result.values);
     keep(velum_wire_put_result(frame, sizeof frame, 6, &result));
     keep(velum_wire_put_error(frame, sizeof frame, 7, &error));
-    error.text = text_of(long_text, VELUM_TEXT_BYTES_MAX);
+    error.text = long_text(VELUM_TEXT_BYTES_MAX);
     keep(velum_wire_put_error(frame, sizeof frame, 8, &error));
     keep(velum_wire_put_progress(frame, sizeof frame, 9, &progress));
     keep(velum_wire_put_cancel(frame, sizeof frame, 10, 81));
@@ -86,7 +87,7 @@ static void sample_rest(void) {
     keep(velum_wire_put_sync(frame, sizeof frame, VELUM_F_SYNC_REPLY, 13, members, healths, 2));
     keep(velum_wire_put_health(frame, sizeof frame, &some_health));
     keep(velum_wire_put_query(frame, sizeof frame, 14, text_of("nodes", 5)));
-    keep(velum_wire_put_query(frame, sizeof frame, 14, text_of(long_text, 255)));
+    keep(velum_wire_put_query(frame, sizeof frame, 14, long_text(255)));
     velum_wire_put_header(frame, VELUM_F_ANSWER, 2, 14);
     memcpy(frame + VELUM_HEADER_BYTES, "[]", 2);
     keep((int)VELUM_HEADER_BYTES + 2);
@@ -142,7 +143,7 @@ static void test_header(void) {
         velum_wire_put_header(buf, (uint8_t)type, UINT32_MAX, 0);
         CHECK_EQ(velum_wire_header(buf, 16, &h), VELUM_E_FRAME_LENGTH);
     }
-    CHECK_EQ(types, 29);
+    CHECK_EQ(types, 46);
 }
 
 /* A stranger is refused at the first byte that is wrong. */
@@ -192,9 +193,10 @@ static void test_fields_of_members(void) {
         velum_wire_put_sync(frame, sizeof frame, VELUM_F_SYNC, 1, &some_member, &some_health, 1);
     CHECK_EQ(velum_wire_get_sync(frame + 16, (size_t)n - 16, &count), n - 16);
     CHECK_EQ(count, 1);
-    CHECK_EQ(velum_wire_get_sync_at(frame + 16, (size_t)n - 16, 0, &member, &health), 36);
+    CHECK_EQ(velum_wire_get_sync_at(frame + 16, (size_t)n - 16, 0, &member, &health), 44);
     CHECK(member.id == 3 && member.state == VELUM_MEMBER_SUSPECT && member.from == 9);
     CHECK(member.addr.ip == 0x7f000001 && member.addr.port == 8003 && health.queue == 3);
+    CHECK(health.ram_mib == 1024 && health.ram_free_mib == 1000);
     CHECK_EQ(velum_wire_get_sync_at(frame + 16, (size_t)n - 16, 1, &member, &health),
              VELUM_E_ARGUMENT);
     memset(&d, 0, sizeof d);
@@ -214,7 +216,7 @@ static void test_fields_of_members(void) {
 static int hello_with(uint8_t role, uint8_t slots, uint16_t id, size_t version, size_t key) {
     static uint8_t bytes[300];
     velum_hello m = {role, slots, id, 0, 0, {0, 0}, {NULL, 0}, NULL, 0};
-    m.version = text_of(long_text, version);
+    m.version = long_text(version);
     m.key = bytes;
     m.key_size = (uint16_t)key;
     return velum_wire_put_hello(frame, sizeof frame, 0, &m);
@@ -233,13 +235,13 @@ static void test_refusals_of_link(void) {
     REFUSED(hello_with(VELUM_ROLE_NODE, 1, 1, 65, 0));
     REFUSED(hello_with(VELUM_ROLE_NODE, 1, 1, 0, 257));
     REFUSED(velum_wire_put_bye(frame, sizeof frame, &bye));
-    bye.text = text_of(long_text, VELUM_TEXT_BYTES_MAX + 1);
+    bye.text = long_text(VELUM_TEXT_BYTES_MAX + 1);
     REFUSED(velum_wire_put_bye(frame, sizeof frame, &bye));
     REFUSED(velum_wire_put_empty(frame, sizeof frame, VELUM_F_CALL, 0));
     REFUSED(velum_wire_put_error(frame, sizeof frame, 0, &error));
     REFUSED(velum_wire_put_cancel(frame, sizeof frame, 0, 0));
     REFUSED(velum_wire_put_cancel(frame, sizeof frame, 0, 60));
-    REFUSED(velum_wire_put_query(frame, sizeof frame, 0, text_of(long_text, 256)));
+    REFUSED(velum_wire_put_query(frame, sizeof frame, 0, long_text(256)));
 }
 
 static void test_refusals_of_work(void) {
@@ -294,6 +296,9 @@ static void test_refusals_of_members(void) {
     velum_health health = some_health;
     velum_member member = some_member;
     velum_datagram d;
+    health.ram_free_mib = health.ram_mib + 1;
+    REFUSED(velum_wire_put_health(frame, sizeof frame, &health));
+    health.ram_free_mib = health.ram_mib;
     health.cpu = 101;
     REFUSED(velum_wire_put_health(frame, sizeof frame, &health));
     REFUSED(velum_wire_put_sync(frame, sizeof frame, VELUM_F_SYNC, 0, &member, &health, 1));
@@ -321,7 +326,7 @@ static void test_refusals_of_members(void) {
 /* ---- larger things ---- */
 
 static void test_full_sync(void) {
-    size_t count = (VELUM_FRAME_BYTES_MAX - 2) / 36;
+    size_t count = (VELUM_FRAME_BYTES_MAX - 2) / 44;
     velum_member *members = malloc((count + 1) * sizeof *members);
     velum_health *healths = malloc((count + 1) * sizeof *healths);
     int n;
@@ -332,7 +337,7 @@ static void test_full_sync(void) {
         healths[i] = some_health;
     }
     n = velum_wire_put_sync(frame, sizeof frame, VELUM_F_SYNC, 0, members, healths, count);
-    CHECK_EQ(n, 16 + 2 + 36 * (int)count);
+    CHECK_EQ(n, 16 + 2 + 44 * (int)count);
     CHECK_EQ(recode(frame, (size_t)n, out, sizeof out), n);
     CHECK(memcmp(frame, out, (size_t)n) == 0);
     REFUSED(velum_wire_put_sync(frame, sizeof frame, VELUM_F_SYNC, 0, members, healths, count + 1));
@@ -431,8 +436,8 @@ static FILE *open_vectors(const char *folder, const char *name) {
 
 /* Lines "name hex": each must recode to itself. */
 static void test_vectors(const char *folder, const char *group) {
-    static char line[8192];
-    static uint8_t bytes[4096];
+    static char line[16384];
+    static uint8_t bytes[sizeof line / 2];
     FILE *file = open_vectors(folder, group);
     int lines = 0;
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
@@ -449,8 +454,8 @@ static void test_vectors(const char *folder, const char *group) {
 
 /* Lines "name ERROR hex"; ERROR is MORE for a frame that is cut short. */
 static void test_invalid_vectors(const char *folder) {
-    static char line[8192];
-    static uint8_t bytes[4096];
+    static char line[16384];
+    static uint8_t bytes[sizeof line / 2];
     FILE *file = open_vectors(folder, "invalid");
     int lines = 0;
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
@@ -474,9 +479,8 @@ static void test_invalid_vectors(const char *folder) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const groups[] = {"link",    "work",  "jobs",     "modules",
-                                         "members", "query", "datagrams"};
-    memset(long_text, 'x', sizeof long_text);
+    static const char *const groups[] = {"link",  "work",      "jobs",   "modules", "members",
+                                         "query", "datagrams", "chunks", "names"};
     sample_link();
     sample_work();
     sample_rest();

@@ -40,7 +40,7 @@ static velum_scatter full_scatter(void) {
     m.fuel = m.created_ms = UINT64_MAX;
     m.missing = UINT32_MAX;
     memset(m.hash, 0xab, sizeof m.hash);
-    m.name = m.label = text_of(long_text, VELUM_NAME_BYTES_MAX);
+    m.name = m.label = long_text(VELUM_NAME_BYTES_MAX);
     m.nargs = (uint8_t)fill_values(m.args);
     m.args[0].type = m.args[1].type = VELUM_I64;
     m.args[0].bits = (uint64_t)INT64_MIN;
@@ -157,22 +157,6 @@ static void sample_jobs(void) {
 
 /* ---- fields out of their range ---- */
 
-/* The frame of `size` bytes with other bytes at an offset of its payload is malformed. */
-static void malformed(int size, size_t offset, uint64_t number, size_t width) {
-    uint8_t *at = frame + VELUM_HEADER_BYTES + offset;
-    uint8_t before[8];
-    int got;
-    CHECK(size > 0 && VELUM_HEADER_BYTES + offset + width <= (size_t)size);
-    memcpy(before, at, width);
-    CHECK_EQ(recode_exact(frame, (size_t)size), size);
-    for (size_t i = 0; i < width; i++)
-        at[i] = (uint8_t)(number >> 8 * i);
-    got = recode_exact(frame, (size_t)size);
-    if (got != VELUM_E_PAYLOAD) printf("type %u, offset %zu: ", frame[3], offset);
-    CHECK_EQ(got, VELUM_E_PAYLOAD);
-    memcpy(at, before, width);
-}
-
 /* One field after another out of its range, for an encoder. */
 #define REFUSED_WITH(make, put, change)                                                            \
     do {                                                                                           \
@@ -197,7 +181,7 @@ static void test_scatter_refusals(void) {
     SCATTER_WITH((m.result = VELUM_F32, m.missing = UINT64_MAX));
     SCATTER_WITH(m.name.size = VELUM_NAME_BYTES_MAX + 1);
     SCATTER_WITH(m.name = text_of("\xff", 1));
-    SCATTER_WITH(m.label = text_of(long_text, VELUM_NAME_BYTES_MAX + 1));
+    SCATTER_WITH(m.label = long_text(VELUM_NAME_BYTES_MAX + 1));
     SCATTER_WITH(m.label = text_of("\x80", 1));
     SCATTER_WITH(m.nargs = VELUM_ARGS_MAX + 1);
     SCATTER_WITH((m.nargs = 3, m.args[2].type = 1));
@@ -273,7 +257,7 @@ static void test_job_refusals(void) {
     JOB_WITH(m.done = 91);
     JOB_WITH(m.done = 101);
     JOB_WITH(m.failed = UINT32_MAX);
-    JOB_WITH(m.text = text_of(long_text, VELUM_TEXT_BYTES_MAX + 1));
+    JOB_WITH(m.text = long_text(VELUM_TEXT_BYTES_MAX + 1));
     JOB_WITH(m.text = text_of("\xff", 1));
     JOB_WITH(m.nanswers = 2);
     JOB_WITH(m.answer.type = 0);
@@ -523,7 +507,7 @@ static bool write_step(velum_slices_writer *w, int step, int *result) {
         *result = velum_wire_slices_add(w, done[step], (uint64_t)step);
     else
         *result = velum_wire_slices_fail(w, failed[step - values], 62,
-                                         text_of(long_text, (size_t)(step - values) * 11));
+                                         long_text((size_t)(step - values) * 11));
     return true;
 }
 
@@ -568,7 +552,7 @@ static void test_refused_steps_change_nothing(void) {
     CHECK_EQ(velum_wire_slices_begin(&w, small, sizeof small, 1), 0);
     CHECK_EQ(velum_wire_slices_add(&w, 1, 1), 0);
     memcpy(&before, &w, sizeof w);
-    CHECK_EQ(velum_wire_slices_fail(&w, 9, 1, text_of(long_text, 60)), VELUM_E_FULL);
+    CHECK_EQ(velum_wire_slices_fail(&w, 9, 1, long_text(60)), VELUM_E_FULL);
     CHECK_EQ(velum_wire_slices_fail(&w, 9, 0, text_of(NULL, 0)), VELUM_E_ARGUMENT);
     CHECK_EQ(velum_wire_slices_add(&w, 0, 0), VELUM_E_ARGUMENT);
     CHECK(memcmp(&before, &w, sizeof w) == 0);
@@ -594,12 +578,6 @@ static uint32_t fill(velum_slices_writer *w, uint32_t step, bool failing) {
     return count;
 }
 
-static void recodes(const uint8_t *bytes, int n) {
-    CHECK(n > 0 && (size_t)n <= RECODE_BYTES_MAX);
-    CHECK_EQ(recode(bytes, (size_t)n, out, sizeof out), n);
-    CHECK(memcmp(bytes, out, (size_t)n) == 0);
-}
-
 static void test_largest_slices(void) {
     velum_slices_writer w;
     CHECK_EQ(fill(&w, 1, false), (VELUM_FRAME_BYTES_MAX - 17 - 8) / 8);
@@ -621,7 +599,7 @@ static void test_largest_job(void) {
     if (shares == NULL) abort();
     for (size_t i = 0; i < SHARES_FULL; i++, share.node++)
         velum_wire_put_share(shares + i * VELUM_SHARE_BYTES, &share);
-    m.text = text_of(long_text, VELUM_TEXT_BYTES_MAX);
+    m.text = long_text(VELUM_TEXT_BYTES_MAX);
     m.nholders = VELUM_HOLDERS_MAX;
     for (uint16_t i = 0; i < VELUM_HOLDERS_MAX; i++)
         m.holders[i] = (uint16_t)(i + 1);
@@ -635,7 +613,6 @@ static void test_largest_job(void) {
 }
 
 int main(void) {
-    memset(long_text, 'x', sizeof long_text);
     sample_jobs();
     check_samples();
     test_scatter_refusals();

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire.h"
 #include "wire_bytes.h"
+#include "wire_store.h"
 
 #define RECODE_BYTES_MAX (VELUM_HEADER_BYTES + VELUM_FRAME_BYTES_MAX)
 
@@ -72,6 +72,50 @@ static int recode_plain(const velum_header *h, const uint8_t *p, uint8_t *out, s
     return (int)(VELUM_HEADER_BYTES + h->length);
 }
 
+static int recode_chunk(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    velum_chunk_part part;
+    int got = velum_wire_get_chunk_head(p, h->length, h->length, &part);
+    if (got < 0) return got;
+    got = velum_wire_put_chunk_head(out, cap, h->correlation, &part);
+    if (got < 0) return got;
+    if (cap - (size_t)got < part.size) return VELUM_E_FULL;
+    memcpy(out + got, p + VELUM_CHUNK_HEAD_BYTES, part.size);
+    return got + (int)part.size;
+}
+
+static int recode_names(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    velum_name_row rows[VELUM_NAMES_PAGE_MAX];
+    velum_names_page page;
+    const uint8_t *at;
+    int got = velum_wire_get_names(p, h->length, &page);
+    if (got < 0) return got;
+    at = page.rows;
+    for (uint16_t i = 0; i < page.count; i++)
+        rows[i] = velum_wire_next_name(&at);
+    return velum_wire_put_names(out, cap, h->correlation, page.more == 1, rows, page.count);
+}
+
+static int recode_names_ask(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    velum_text prefix, after;
+    uint16_t limit;
+    int got = velum_wire_get_names_ask(p, h->length, &limit, &prefix, &after);
+    if (got < 0) return got;
+    return velum_wire_put_names_ask(out, cap, h->correlation, limit, prefix, after);
+}
+
+static int recode_entry_ask(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    uint8_t how, digest[VELUM_DIGEST_BYTES];
+    int got = velum_wire_get_entry_ask(p, h->length, &how, digest);
+    if (got < 0) return got;
+    return velum_wire_put_entry_ask(out, cap, h->correlation, how, digest);
+}
+
+static int recode_want(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    uint8_t key[VELUM_KEY_BYTES];
+    int got = velum_wire_get_want(p, h->length, key);
+    return got < 0 ? got : velum_wire_put_want(out, cap, h->correlation, key);
+}
+
 /* A type whose functions all have the common shape. */
 #define RECODE(type, name, object, arguments)                                                      \
     case VELUM_F_##type: {                                                                         \
@@ -79,6 +123,47 @@ static int recode_plain(const velum_header *h, const uint8_t *p, uint8_t *out, s
         int got = velum_wire_get_##name(p, h->length, &m);                                         \
         return got < 0 ? got : velum_wire_put_##name arguments;                                    \
     }
+
+/* A type that is a list of pieces. */
+#define RECODE_LIST(type, name)                                                                    \
+    case VELUM_F_##type: {                                                                         \
+        const uint8_t *pieces;                                                                     \
+        size_t count;                                                                              \
+        int got = velum_wire_get_##name(p, h->length, &pieces, &count);                            \
+        if (got < 0) return got;                                                                   \
+        return velum_wire_put_##name(out, cap, h->correlation, pieces, count);                     \
+    }
+
+/* As recode_payload, of the frames of files. */
+static int recode_file_payload(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    switch (h->type) {
+        RECODE(HOLD, hold, hold, (out, cap, h->correlation, &m))
+        RECODE(HELD, held, held, (out, cap, h->correlation, &m))
+        RECODE(RELEASE, release, release, (out, cap, h->correlation, &m))
+        RECODE(ENTRY, entry, entry, (out, cap, h->correlation, &m))
+        RECODE(VERSION, version, named_version, (out, cap, h->correlation, &m))
+        RECODE(SUMS, sums, sums, (out, cap, h->correlation, &m))
+        RECODE(LISTING, listing, listing, (out, cap, h->correlation, &m))
+        RECODE(LISTED, listed, listed, (out, cap, h->correlation, &m))
+        RECODE_LIST(OFFER, offer)
+        RECODE_LIST(OFFERED, offered)
+        RECODE_LIST(CLAIMS, claims)
+        RECODE_LIST(CLAIMED, claimed)
+    case VELUM_F_CHUNK:
+        return recode_chunk(h, p, out, cap);
+    case VELUM_F_WANT:
+        return recode_want(h, p, out, cap);
+    case VELUM_F_ENTRY_ASK:
+        return recode_entry_ask(h, p, out, cap);
+    case VELUM_F_NAMES_ASK:
+        return recode_names_ask(h, p, out, cap);
+    case VELUM_F_NAMES:
+        return recode_names(h, p, out, cap);
+    default:
+        return VELUM_E_FRAME_TYPE;
+    }
+}
+#undef RECODE_LIST
 
 /* Payload `p` of h->length bytes. Returns the length of the frame written to `out`, or the error.
  */
@@ -112,8 +197,10 @@ static int recode_payload(const velum_header *h, const uint8_t *p, uint8_t *out,
     case VELUM_F_SYNC:
     case VELUM_F_SYNC_REPLY:
         return recode_sync(h, p, out, cap);
+    case VELUM_F_ANSWER:
+        return recode_plain(h, p, out, cap);
     default:
-        return recode_plain(h, p, out, cap); /* ANSWER */
+        return recode_file_payload(h, p, out, cap);
     }
 }
 #undef RECODE
@@ -130,7 +217,7 @@ static int recode(const uint8_t *buf, size_t n, uint8_t *out, size_t cap) {
     velum_header h;
     int got = velum_wire_header(buf, n, &h);
     if (got <= 0) return got;
-    if (h.type >= VELUM_F_PROBE) return recode_datagram(buf, n, out, cap);
+    if (velum_wire_is_datagram(h.type)) return recode_datagram(buf, n, out, cap);
     if (n - (size_t)got < h.length) return 0;
     got = recode_payload(&h, buf + got, out, cap);
     if (got > 0 && (h.type == VELUM_F_BYE || h.type == VELUM_F_HEALTH))

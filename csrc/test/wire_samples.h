@@ -21,11 +21,17 @@ typedef struct {
 static sample samples[SAMPLES_MAX];
 static size_t sample_count;
 static uint8_t out[RECODE_BYTES_MAX];
-static char long_text[VELUM_TEXT_BYTES_MAX + 2];
 
-static velum_text text_of(const char *s, size_t size) {
+static inline velum_text text_of(const char *s, size_t size) {
     velum_text t = {s, (uint16_t)size};
     return t;
+}
+
+/* As long as any text may be, or by one byte longer. */
+static inline velum_text long_text(size_t size) {
+    static char text[VELUM_FILE_NAME_BYTES_MAX + 1];
+    memset(text, 'x', sizeof text);
+    return text_of(text, size);
 }
 
 static uint8_t *exact_copy(const uint8_t *bytes, size_t n) {
@@ -55,7 +61,7 @@ static void keep(int size) {
 /* What an encoder refuses. */
 #define REFUSED(call) CHECK_EQ(call, VELUM_E_ARGUMENT)
 
-static size_t fill_values(velum_value *values) {
+static inline size_t fill_values(velum_value *values) {
     static const velum_value four[4] = {{VELUM_I32, 0xfffffff6},
                                         {VELUM_I64, UINT64_MAX},
                                         {VELUM_F32, 0x7fc00000},
@@ -65,10 +71,33 @@ static size_t fill_values(velum_value *values) {
     return VELUM_ARGS_MAX;
 }
 
+/* The frame of `size` bytes with other bytes at an offset of its payload is malformed. */
+static inline void malformed(int size, size_t offset, uint64_t number, size_t width) {
+    uint8_t *at = frame + VELUM_HEADER_BYTES + offset;
+    uint8_t before[8];
+    int got;
+    CHECK(size > 0 && VELUM_HEADER_BYTES + offset + width <= (size_t)size);
+    memcpy(before, at, width);
+    CHECK_EQ(recode_exact(frame, (size_t)size), size);
+    for (size_t i = 0; i < width; i++)
+        at[i] = (uint8_t)(number >> 8 * i);
+    got = recode_exact(frame, (size_t)size);
+    if (got != VELUM_E_PAYLOAD) printf("type %u, offset %zu: ", frame[3], offset);
+    CHECK_EQ(got, VELUM_E_PAYLOAD);
+    memcpy(at, before, width);
+}
+
+/* For one that is too large for all properties. */
+static inline void recodes(const uint8_t *bytes, int size) {
+    CHECK(size > 0 && (size_t)size <= RECODE_BYTES_MAX);
+    CHECK_EQ(recode_exact(bytes, (size_t)size), size);
+    CHECK(memcmp(out, bytes, (size_t)size) == 0);
+}
+
 /* ---- properties ---- */
 
 static bool is_datagram(const sample *s) {
-    return s->bytes[3] >= VELUM_F_PROBE;
+    return velum_wire_is_datagram(s->bytes[3]);
 }
 
 static void test_round_trip(const sample *s) {

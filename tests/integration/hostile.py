@@ -28,6 +28,8 @@ HEALTH = {
     "running": 0,
     "free_mib": 1000,
     "speed": 250_000,
+    "ram_mib": 0,
+    "ram_free_mib": 0,
 }
 
 
@@ -86,6 +88,16 @@ def vectors(group: str) -> dict[str, bytes]:
     return {name: bytes.fromhex(frame) for name, frame in pairs}
 
 
+_FILE_SAMPLES = {"ENTRY": "example_entry", "HELD": "held_3", "VERSION": "version_here"}
+
+
+def file_samples() -> dict[str, bytes]:
+    """One right frame of every type of files."""
+    known = vectors("chunks") | vectors("names")
+    known |= {"release": known["release_this"]}
+    return {name: known[_FILE_SAMPLES.get(name, name.lower())] for name in protocol.FILE_FRAMES}
+
+
 def samples() -> dict[str, bytes]:
     """One right frame of every type."""
     jobs = vectors("jobs")
@@ -95,6 +107,7 @@ def samples() -> dict[str, bytes]:
     updates = {"updates": [record(77, 9, 5)]}
     ids = {"sender": 77, "target": 1}
     return {
+        **file_samples(),
         "HELLO": hello(),
         "BYE": protocol.build("BYE", 0, code=0, text=""),
         "PING": protocol.build("PING", 7),

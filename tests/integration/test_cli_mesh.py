@@ -261,5 +261,6 @@ def test_demo() -> None:
     outcome = json.loads(done.stdout)
     assert (outcome["right"], outcome["primes"], outcome["killed"]) == (True, 1270607, 1)
     assert outcome["adopted_by"] in (2, 3)
+    assert outcome["file_right"] and outcome["file_whole"]
     assert sum(node["done"] for node in outcome["job"]["nodes"]) == outcome["job"]["slices"]
     assert "each sees the 2 others" in done.stderr

@@ -69,6 +69,7 @@ def ends_with(end: object) -> None:
 
 def test_options_reach_the_node(started: list[FakeNode]) -> None:
     words = "3 --host 10.0.0.3 --port 0 --join a:1,b:2 --workers 5 --memory 64K --no-beacon"
+    words += " --ram 512M --repair-rate max"
     assert node_main([*words.split(), "--beacon-port", "9", "--state-dir", "kept"]) == 0
     args, options = started[0].arguments
     options.pop("on_member")
@@ -79,6 +80,8 @@ def test_options_reach_the_node(started: list[FakeNode]) -> None:
         "join": ("a:1", "b:2"),
         "workers": 5,
         "memory": 65536,
+        "ram": 512 << 20,
+        "repair_rate": 0,
         "beacon": False,
         "state_dir": "kept",
     }
@@ -165,6 +168,7 @@ def test_up_shares_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:
         *("--log-json", "--join", "a:1,b:2"),
     ]
     monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert up.node_options(up_args("3", "--ram", "64M"))[-2:] == ["--ram", str(64 << 20)]
     assert "1" in up.node_options(up_args("3"))
 
 

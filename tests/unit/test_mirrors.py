@@ -44,7 +44,7 @@ def test_datagram_types(name: str) -> None:
 
 def test_a_datagram_survives_the_wire() -> None:
     update = types.Update(7, types.SUSPECT, types.LEAF, 2**40, types.Address(1, 2), 9)
-    health = types.Health(cpu=50, slots=2, cores=4, queue=1, running=2, free_mib=9, speed=8)
+    health = types.Health(50, 2, 4, 0, 1, 2, 9, 8, 7, 6)
     for kind in (types.PROBE, types.ACK):
         sent = types.Datagram(
             kind, 1, 2, 3, 4, health=health, updates=(update,) * types.UPDATES_MAX

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.unit import fakes
+from tests.unit.fake_files import FakeStore, fake_files
 from velum import repl
 from velum.errors import code_of, error_from
 from velum.policy.job import Ask, Reduce
@@ -169,6 +172,76 @@ def test_a_leaving_node_leaves_its_jobs_running(session: Session) -> None:
     assert "the job goes on in the mesh" in said and session.mesh.asked == []
 
 
+@pytest.fixture
+def store(session: Session) -> FakeStore:
+    session.mesh.files, store = fake_files()
+    return store
+
+
+def test_store(session: Session, store: FakeStore, tmp_path: Path) -> None:
+    file = tmp_path / "my file"
+    file.write_bytes(b"kept")
+    assert session.say(f"store put '{file}' a/b --copies 3") == ""
+    assert store.uploads[-1].coding == (3, 0)
+    assert session.say("store ls") == "a/b"
+    assert session.say(f"store get a/b {tmp_path}") == ""
+    assert (tmp_path / "b").read_bytes() == b"kept"
+    assert "3 copies" in session.say("store stat a/b")
+    assert "1 file" in session.say("store df")
+    assert json.loads(session.say("store df --json"))["files"] == 1
+    assert session.say("store rm a/b") == "" and not store.files
+
+
+def test_store_at_home(
+    session: Session, store: FakeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VELUM_COPIES", "7")  # of the program, not of this line
+    (tmp_path / "f").touch()
+    assert session.say("store put ~/f") == "" and list(store.files) == ["f"]
+    assert store.uploads[-1].coding == (2, 0)
+    assert session.say("store get f ~/g") == "" and (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("store", "store put, get, ls, stat, rm, df"),
+        ("store frob", "help store"),
+        ("store put", "FILE"),
+        ("store put - name", "the prompt's own"),
+        ("store put /none", "/none: No such file"),
+        ("store get none", "no file 'none'"),
+        ("store get f -", "the prompt's own"),
+        ("store ls --node a:1", "--node"),
+        ("store rm", "which files"),
+    ],
+)
+def test_mistakes_of_files(session: Session, store: FakeStore, line: str, message: str) -> None:
+    said = session.say(line)
+    assert said.startswith("error: ") and message in said
+
+
+def test_interrupt_gives_a_put_up(session: Session, store: FakeStore, tmp_path: Path) -> None:
+    def interrupt(_: str) -> None:
+        assert session.shell.waiting
+        raise KeyboardInterrupt
+
+    (tmp_path / "f").touch()
+    store.on = interrupt
+    assert "nothing is left half" in session.say(f"store put {tmp_path}/f")
+    assert not store.files and store.uploads[-1].state == "aborted" and not session.shell.waiting
+    session.shell.struck = True
+    store.on = lambda what: None
+    assert "nothing is left half" in session.say(f"store put {tmp_path}/f")
+    assert not store.files and session.say(f"store put {tmp_path}/f") == ""
+
+
+def test_help_of_store(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "store put   keep a file" in session.say("help store")
+    assert session.say("store put --help") == "" and "--ec" in capsys.readouterr().out
+
+
 def test_nodes_status_help(session: Session) -> None:
     assert session.say("nodes").splitlines()[1].split()[0] == "*1"
     assert "modules.count" in session.say("status")
@@ -191,7 +264,7 @@ def choices(text: str) -> list[str]:
 
 def test_completion_of_words() -> None:
     assert choices("") == list(repl.WORDS)
-    assert choices("s") == ["sub", "scatter", "status"]
+    assert choices("s") == ["sub", "scatter", "store", "status"]
     assert choices("jo") == ["jobs", "job"]
     assert choices("help n") == ["nodes"]
     assert choices("add --") == ["--timeout", "--on"]
@@ -219,6 +292,34 @@ def test_completion_of_functions_of_what_is_no_module(tmp_path: Path) -> None:
     file.write_text("dear module")
     assert choices(f"wasm {file} ") == []
     assert choices(f"wasm {tmp_path}/none.wasm ") == []
+
+
+def test_completion_of_files_in_the_mesh(session: Session, tmp_path: Path) -> None:
+    files, store = fake_files()
+    session.mesh.files = files
+    for name in ("tables/a", "tables/b", "two words", "tab\n", "'"):
+        files.put(b"", name)
+    (tmp_path / "local").touch()
+    completions = repl.Completions(partial(repl.file_names, session.mesh))
+
+    def choices(text: str) -> list[str]:
+        return [choice.text for choice in completions.of(text)]
+
+    assert choices("store ") == ["put", "get", "ls", "stat", "rm", "df"]
+    assert choices("store st") == ["stat"]
+    for line in ("store get tab", "store stat tab", "store ls tab", "store rm x tab"):
+        assert choices(line) == ["tables/a", "tables/b"], line
+    assert choices("store get tables/a tab") == choices("store stat x tab") == []
+    for line in ("store put ", "store get tables/a "):
+        assert choices(f"{line}{tmp_path}/") == ["local"]
+    assert choices("store put x --e") == ["--ec"] and choices("store frob --") == []
+    assert choices("store --") == []
+
+    def fail(_: str) -> None:
+        raise error_from(code_of("TIMEOUT"))
+
+    store.on = fail
+    assert choices("store get ") == []
 
 
 def test_completion_replaces_what_was_typed() -> None:

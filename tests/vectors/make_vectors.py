@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import protocol as p
+from file_vectors import chunk_vectors, invalid_chunks, invalid_names, name_vectors
 from protocol import build, raw
 from typical import (
     EDGES,
@@ -228,6 +229,8 @@ GROUPS = {
     "members": member_vectors,
     "query": query_vectors,
     "datagrams": datagram_vectors,
+    "chunks": chunk_vectors,
+    "names": name_vectors,
 }
 
 # ---- invalid ----
@@ -241,7 +244,7 @@ def invalid_headers() -> Iterator[Invalid]:
     yield "magic_second", "MAGIC", b"VX"
     yield "version_0", "WIRE_VERSION", b"VL\0"
     yield "version_2", "WIRE_VERSION", b"VL\x02" + ping[3:]
-    for code in (0x00, 0x05, 0x0F, 0x1E, 0x23, 0x2A, 0x36, 0x40, 0xFF):
+    for code in (0x00, 0x05, 0x0F, 0x1E, 0x23, 0x2A, 0x36, 0x3F, 0x49, 0x4F, 0x58, 0x60, 0xFF):
         yield f"type_{code:02x}", "FRAME_TYPE", raw(code, b"")
     for name, (code, limit, _) in p.FRAMES.items():
         head = b"VL\x01" + bytes([code])
@@ -306,7 +309,8 @@ def invalid_work() -> Iterator[Invalid]:
         "result_cpu_101": patch(result(), 6, b"\x65"),
         "result_no_cores": patch(result(), 8, b"\0"),
         "result_reserved_flag": patch(result(), 9, b"\x02"),
-        "result_value_missing": patch(result(), 22, b"\x02"),
+        "result_value_missing": patch(result(), 30, b"\x02"),
+        "result_ram_free_past_ram": patch(result(), 26, u32(2049)),
         "result_longer": longer(result()),
         "error_code_0": patch(error, 0, b"\0\0"),
         "error_text_1025": patch(longer(long_error, b"x"), 5, b"\x01\x04"),
@@ -470,9 +474,12 @@ def invalid_rest() -> Iterator[Invalid]:
         "sync_state_5": patch(one, 4, b"\x05"),
         "sync_role_client": patch(one, 5, b"\x04"),
         "sync_cpu_101": patch(one, 22, b"\x65"),
+        "sync_ram_free_past_ram": patch(one, 42, u32(2049)),
         "sync_empty": raw(0x20, b""),
         "health_shorter": shorter(build("HEALTH", **health())),
         "health_no_cores": patch(build("HEALTH", **health()), 2, b"\0"),
+        "health_ram_free_past_ram": patch(build("HEALTH", **health()), 20, u32(2049)),
+        "health_of_16_bytes": raw(0x22, build("HEALTH", **health())[16:32]),
         "query_topic_past_end": raw(0x28, b"\x05node"),
         "query_longer": longer(build("QUERY", 5, topic="nodes")),
         "query_not_utf8": raw(0x28, b"\x01\xff"),
@@ -488,7 +495,7 @@ def invalid_datagrams() -> Iterator[Invalid]:
     pair: dict[str, Any] = {"sender": 1, "target": 3, "health": health()}
     probe = build("PROBE", 99, **pair, suspected=0, updates=[record()])
     many = build("GOSSIP", sender=1, updates=[record()] * p.UPDATES_MAX)
-    one_more = probe[p.HEADER_BYTES + 29 :]
+    one_more = probe[p.HEADER_BYTES + 37 :]
     nack = build("NACK", 98, sender=4, target=3)
     cases = {
         "probe_cut": probe[:-1],
@@ -498,9 +505,9 @@ def invalid_datagrams() -> Iterator[Invalid]:
         "probe_sender_0": patch(probe, 0, b"\0\0"),
         "probe_target_0": patch(probe, 2, b"\0\0"),
         "probe_reserved_health_flag": patch(probe, 15, b"\x02"),
-        "probe_update_missing": patch(probe, 28, b"\x02"),
-        "probe_update_unread": patch(probe, 28, b"\0"),
-        "probe_update_role_worker": patch(probe, 32, b"\x03"),
+        "probe_update_missing": patch(probe, 36, b"\x02"),
+        "probe_update_unread": patch(probe, 36, b"\0"),
+        "probe_update_role_worker": patch(probe, 40, b"\x03"),
         "gossip_41_updates": patch(longer(many, one_more), 2, b"\x29"),
         "gossip_no_count": raw(0x34, b"\x01\0"),
         "gossip_sender_0": raw(0x34, b"\0\0\0"),
@@ -526,6 +533,8 @@ INVALID = (
     invalid_reports,
     invalid_rest,
     invalid_datagrams,
+    invalid_chunks,
+    invalid_names,
 )
 
 

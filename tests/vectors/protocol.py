@@ -29,6 +29,22 @@ SLICES_MAX = 1_048_576
 PRIORITY_MAX = 100
 HOLDERS_MAX = 16
 JOB_ID_MAX = 2**63 - 1
+CHUNK_BYTES_MAX = 8_388_608
+CHUNK_PART_BYTES = 262_144
+COPIES_MAX = 16
+SHARDS_MAX = 32
+CLAIMS_PER_HOLD_MAX = 16
+HOLD_REPAIR = 1
+OFFER_KEYS_MAX = 1024
+CLAIMS_MAX = 1024
+FILE_NAME_BYTES_MAX = 4096
+INLINE_BYTES_MAX = 4096
+MANIFEST_KEYS_MAX = 32_000
+KEEPERS_MIN, KEEPERS_MAX = 2, 34
+AWAITED_MAX = 255
+NAMES_PAGE_MAX = 200
+LISTING_MAX = 512
+BUCKETS = 256
 
 NODE, LEAF, WORKER, CLIENT = 1, 2, 3, 4
 ALIVE, SUSPECT, DEAD, LEFT = 1, 2, 3, 4
@@ -39,6 +55,12 @@ SUM, PRODUCT, MIN, MAX, AND, OR, XOR, FIRST, ALL, COLLECT = range(1, 11)
 RUNNING, ENDED_CANCELLED, ENDED_FAILED, DONE = 1, 2, 3, 4
 WATCH, ASK_CANCEL, RESUME, HOLD = 1, 2, 3, 4
 VALUES = 4
+TOMBSTONE, INLINE, MANIFEST = 0, 1, 2
+HELD_SEND, HELD_HAVE, HELD_KEPT, HELD_FULL, HELD_BUSY, HELD_BAD = range(1, 7)
+THIS, BEFORE = 1, 2
+ASK_ENTRY, ASK_VERSION = 1, 2
+KEPT, LATER, HERE, NONE, REPLACED = range(1, 6)
+CARE_UNKNOWN, CARE_WHOLE, CARE_AT_RISK, CARE_DAMAGED = range(4)
 
 
 class ProtocolError(Exception):
@@ -100,6 +122,9 @@ HEALTH = c.Struct(
     "running" / _U16,
     "free_mib" / _U32,
     "speed" / _U32,
+    "ram_mib" / _U32,
+    "ram_free_mib" / _U32,
+    c.Check(lambda ctx: ctx.ram_free_mib <= ctx.ram_mib),
 )
 
 RECORD = c.Struct(
@@ -115,7 +140,7 @@ _UPDATES = _list(_at_most(_U8, UPDATES_MAX), RECORD)
 _SYNC = c.Struct(
     "members"
     / _list(
-        _where(_U16, lambda n: 1 <= n <= 29_127), c.Struct("record" / RECORD, "health" / HEALTH)
+        _where(_U16, lambda n: 1 <= n <= 23_831), c.Struct("record" / RECORD, "health" / HEALTH)
     )
 )
 
@@ -210,6 +235,250 @@ def _task(flags: Any) -> Any:
         "args" / _VALUES,
     )
 
+
+# ---- payloads of files ----
+
+
+def _coding_fits(ctx: Any) -> bool:
+    return bool(ctx.k >= 1 and (ctx.k <= COPIES_MAX if ctx.m == 0 else ctx.k + ctx.m <= SHARDS_MAX))
+
+
+def _shards(ctx: Any) -> int:
+    return int(ctx.k) + int(ctx.m) if ctx.m else 0
+
+
+def _hold_fits(ctx: Any) -> bool:
+    """Each claim of a stripe has the chunk's key in the chunk's place."""
+    return all(
+        claim.keys_[claim.shard] == ctx.key if claim.m else claim.shard == 0 for claim in ctx.claims
+    )
+
+
+def _chunk_fits(ctx: Any) -> bool:
+    size = len(ctx.bytes)
+    return 1 <= size <= CHUNK_PART_BYTES and int(ctx.offset) + size <= int(ctx.total)
+
+
+def _size_fits(ctx: Any) -> bool:
+    """What a file's size may be, by the kind of its entry."""
+    if ctx.kind == MANIFEST:
+        return bool(ctx.size >= 1)
+    return bool(ctx.size <= (INLINE_BYTES_MAX if ctx.kind == INLINE else 0))
+
+
+def _keys_needed(entry: Any, manifest: Any) -> int:
+    span = int(manifest.chunk_bytes) * (int(manifest.k) if manifest.m else 1)
+    return -(-int(entry.size) // span) * (_shards(manifest) or 1)
+
+
+def _entry_fits(ctx: Any) -> bool:
+    if ctx.kind != TOMBSTONE and (ctx.age_ms or ctx.awaited):
+        return False
+    if ctx.kind != MANIFEST:
+        return _size_fits(ctx) and len(ctx.body) == ctx.size
+    needed = _keys_needed(ctx, ctx.body)
+    return _size_fits(ctx) and needed == len(ctx.body.keys_) <= MANIFEST_KEYS_MAX
+
+
+def _version_fits(ctx: Any) -> bool:
+    zeros = (ctx.kind, ctx.version.stamp, ctx.version.origin) == (0, 0, 0)
+    return bool(ctx.what != NONE or zeros)
+
+
+def _row_fits(ctx: Any) -> bool:
+    return _size_fits(ctx) and (ctx.missing >= 1) == (ctx.care in (CARE_AT_RISK, CARE_DAMAGED))
+
+
+def _page_fits(ctx: Any) -> bool:
+    names = [row.name.encode() for row in ctx.rows]
+    return bool(_ascend(names) and (names or not ctx.more))
+
+
+def _ascend(values: Any) -> bool:
+    return all(low < high for low, high in zip(values, values[1:], strict=False))
+
+
+def _listing_fits(ctx: Any) -> bool:
+    digests = [item.digest for item in ctx.items_]
+    if not ctx.ranged:
+        return bool(digests and ctx.after == ctx.end == bytes(32))
+    inside = not digests or (ctx.after < digests[0] and digests[-1] <= ctx.end)
+    return bool(ctx.after[0] == ctx.end[0] and ctx.after < ctx.end and inside and _ascend(digests))
+
+
+_VERSION = c.Struct("stamp" / _U64, "origin" / _U32)
+_KIND = c.OneOf(_U8, [TOMBSTONE, INLINE, MANIFEST])
+_FILE_NAME = _where(_text(_U16, FILE_NAME_BYTES_MAX), lambda name: name != "")
+_FILE_PREFIX = _text(_U16, FILE_NAME_BYTES_MAX)
+_CHUNK_BYTES = _where(_U32, lambda n: 1 <= n <= CHUNK_BYTES_MAX)
+_CLAIM = c.Struct(
+    "digest" / _HASH,
+    "version" / _VERSION,
+    "k" / _U8,
+    "m" / _U8,
+    "shard" / _U8,
+    c.Check(_coding_fits),
+    c.Check(lambda ctx: ctx.shard < max(_shards(ctx), 1)),
+    "keys_" / c.Array(_shards, _HASH),
+)
+_MANIFEST = c.Struct(
+    "chunk_bytes" / _CHUNK_BYTES,
+    "k" / _U8,
+    "m" / _U8,
+    c.Check(_coding_fits),
+    "keys_" / c.GreedyRange(_HASH),
+    c.Terminated,
+)
+_ITEM = c.Struct("digest" / _HASH, "version" / _VERSION, "mark" / _U64)
+_ITEMS = _list(_at_most(_U16, LISTING_MAX), _ITEM)
+
+
+def _many(most: int) -> Any:
+    return _where(_U16, lambda n: 1 <= n <= most)
+
+
+def _states(most: int, greatest: int) -> Any:
+    return _list(_many(most), _where(_U8, lambda state: 1 <= state <= greatest))
+
+
+FILE_FRAMES: dict[str, tuple[int, int, Any]] = {
+    "HOLD": (
+        0x40,
+        65_536,
+        c.Struct(
+            "key" / _HASH,
+            "size" / _CHUNK_BYTES,
+            "claims" / _list(_where(_U8, lambda n: 1 <= n <= CLAIMS_PER_HOLD_MAX), _CLAIM),
+            "flags" / _at_most(_U8, HOLD_REPAIR),
+            c.Check(_hold_fits),
+        ),
+    ),
+    "HELD": (
+        0x41,
+        9,
+        c.Struct(
+            "state" / _where(_U8, lambda state: HELD_SEND <= state <= HELD_BAD),
+            "free_bytes" / _U64,
+        ),
+    ),
+    "CHUNK": (
+        0x42,
+        262_184,
+        c.Struct(
+            "key" / _HASH,
+            "total" / _CHUNK_BYTES,
+            "offset" / _U32,
+            "bytes" / c.GreedyBytes,
+            c.Check(_chunk_fits),
+        ),
+    ),
+    "WANT": (0x43, 32, c.Struct("key" / _HASH)),
+    "RELEASE": (
+        0x44,
+        45,
+        c.Struct("how" / c.OneOf(_U8, [THIS, BEFORE]), "digest" / _HASH, "version" / _VERSION),
+    ),
+    "OFFER": (0x45, 32_770, c.Struct("keys_" / _list(_many(OFFER_KEYS_MAX), _HASH))),
+    "OFFERED": (0x46, 1026, c.Struct("states" / _states(OFFER_KEYS_MAX, 5))),
+    "CLAIMS": (
+        0x47,
+        45_058,
+        c.Struct(
+            "claims" / _list(_many(CLAIMS_MAX), c.Struct("digest" / _HASH, "version" / _VERSION)),
+        ),
+    ),
+    "CLAIMED": (0x48, 1026, c.Struct("states" / _states(CLAIMS_MAX, 4))),
+    "ENTRY": (
+        0x50,
+        FRAME_BYTES_MAX,
+        c.Struct(
+            "version" / _VERSION,
+            "kind" / _KIND,
+            "keepers" / _where(_U8, lambda n: KEEPERS_MIN <= n <= KEEPERS_MAX),
+            "age_ms" / _U64,
+            "size" / _U64,
+            "awaited" / _where(_list(_U8, _ID), _ascend),
+            "name" / _FILE_NAME,
+            "body" / c.IfThenElse(lambda ctx: ctx.kind == MANIFEST, _MANIFEST, c.GreedyBytes),
+            c.Check(_entry_fits),
+        ),
+    ),
+    "ENTRY_ASK": (
+        0x51,
+        33,
+        c.Struct("how" / c.OneOf(_U8, [ASK_ENTRY, ASK_VERSION]), "digest" / _HASH),
+    ),
+    "VERSION": (
+        0x52,
+        14,
+        c.Struct(
+            "what" / c.OneOf(_U8, [KEPT, LATER, HERE, NONE, REPLACED]),
+            "kind" / _KIND,
+            "version" / _VERSION,
+            c.Check(_version_fits),
+        ),
+    ),
+    "NAMES_ASK": (
+        0x53,
+        8198,
+        c.Struct("limit" / _many(NAMES_PAGE_MAX), "prefix" / _FILE_PREFIX, "after" / _FILE_PREFIX),
+    ),
+    "NAMES": (
+        0x54,
+        FRAME_BYTES_MAX,
+        c.Struct(
+            "more" / _FLAG,
+            "rows"
+            / _list(
+                _at_most(_U16, NAMES_PAGE_MAX),
+                c.Struct(
+                    "version" / _VERSION,
+                    "kind" / _KIND,
+                    "care" / _at_most(_U8, CARE_DAMAGED),
+                    "missing" / _U32,
+                    "size" / _U64,
+                    "name" / _FILE_NAME,
+                    c.Check(_row_fits),
+                ),
+            ),
+            c.Check(_page_fits),
+        ),
+    ),
+    "SUMS": (
+        0x55,
+        3072,
+        c.Struct(
+            "sums"
+            / c.Array(
+                BUCKETS,
+                c.Struct(
+                    "count" / _U32, "mark" / _U64, c.Check(lambda ctx: ctx.count or not ctx.mark)
+                ),
+            )
+        ),
+    ),
+    "LISTING": (
+        0x56,
+        26_695,
+        c.Struct(
+            "round" / _U32,
+            "ranged" / _FLAG,
+            "after" / _HASH,
+            "end" / _HASH,
+            "items_" / _ITEMS,
+            c.Check(_listing_fits),
+        ),
+    ),
+    "LISTED": (
+        0x57,
+        43_016,
+        c.Struct(
+            "round" / _U32,
+            "held" / _ITEMS,
+            "wanted" / _list(_at_most(_U16, LISTING_MAX), _HASH),
+        ),
+    ),
+}
 
 # name -> (type, largest payload, layout); the document's table of types.
 FRAMES: dict[str, tuple[int, int, Any]] = {
@@ -352,7 +621,7 @@ FRAMES: dict[str, tuple[int, int, Any]] = {
     ),
     "SYNC": (0x20, FRAME_BYTES_MAX, _SYNC),
     "SYNC_REPLY": (0x21, FRAME_BYTES_MAX, _SYNC),
-    "HEALTH": (0x22, 16, HEALTH),
+    "HEALTH": (0x22, 24, HEALTH),
     "QUERY": (0x28, 256, c.Struct("topic" / _NAME)),
     "ANSWER": (0x29, FRAME_BYTES_MAX, c.Struct("json" / c.GreedyBytes)),
     "PROBE": (
@@ -397,6 +666,7 @@ FRAMES: dict[str, tuple[int, int, Any]] = {
             c.Check(_beacon_fits),
         ),
     ),
+    **FILE_FRAMES,
 }
 _NAME_OF_TYPE = {code: name for name, (code, _, _) in FRAMES.items()}
 _HEADER = c.Struct(
@@ -412,7 +682,7 @@ _HEADER = c.Struct(
 
 def is_datagram(name: str) -> bool:
     """Whether a type travels in datagrams."""
-    return FRAMES[name][0] >= 0x30
+    return 0x30 <= FRAMES[name][0] <= 0x3F
 
 
 def raw(type_code: int, payload: bytes, correlation: int = 0) -> bytes:

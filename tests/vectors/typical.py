@@ -61,13 +61,13 @@ MANY = [i64(-index) for index in range(p.ARGS_MAX)]
 def health(**changes: int) -> dict[str, int]:
     """A typical health."""
     typical = {"cpu": 12, "slots": 2, "cores": 4, "flags": 0, "queue": 0, "running": 0}
-    return {**typical, "free_mib": 3800, "speed": 250_000, **changes}
+    room = {"free_mib": 3800, "speed": 250_000, "ram_mib": 2048, "ram_free_mib": 1500}
+    return {**typical, **room, **changes}
 
 
-FULL_HEALTH = health(
-    cpu=100, slots=U8, cores=U8, flags=1, queue=U16, running=U16, free_mib=U32, speed=U32
-)
-EMPTY_HEALTH = health(cpu=0, slots=0, cores=1, free_mib=0, speed=0)
+_WORDS = {"free_mib": U32, "speed": U32, "ram_mib": U32, "ram_free_mib": U32}
+FULL_HEALTH = health(cpu=100, slots=U8, cores=U8, flags=1, queue=U16, running=U16, **_WORDS)
+EMPTY_HEALTH = health(cpu=0, slots=0, cores=1, free_mib=0, speed=0, ram_mib=0, ram_free_mib=0)
 
 
 def record(**changes: int) -> dict[str, int]:
@@ -164,6 +164,104 @@ def beacon(**changes: int) -> bytes:
     """A typical BEACON."""
     fields = {"sender": 3, "role": p.NODE, "flags": 0, "ip": LOOPBACK, "port": 8003}
     return build("BEACON", **(fields | {"incarnation": STARTED} | changes))
+
+
+# ---- files ----
+
+
+def digest(text: str) -> bytes:
+    """Any 32 bytes that look like a hash; which hash it is the protocol's layouts do not say."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+FILE_NAME = "films/отпуск.mkv"
+LONG_FILE_NAME = "n" * p.FILE_NAME_BYTES_MAX
+VERSION = {"stamp": STARTED << 16 | 3, "origin": 0xC0FFEE01}
+FULL_VERSION = {"stamp": U64, "origin": U32}
+NO_VERSION = {"stamp": 0, "origin": 0}
+STRIPE = [digest(f"shard {index}") for index in range(6)]
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    """A typical claim: two copies."""
+    fields = {"digest": digest(FILE_NAME), "version": VERSION, "k": 2, "m": 0}
+    return {**fields, "shard": 0, "keys_": [], **changes}
+
+
+def shard_claim(shard: int, keys: list[bytes], m: int = 2) -> dict[str, Any]:
+    """A claim of one shard of a stripe."""
+    return claim(k=len(keys) - m, m=m, shard=shard, keys_=keys)
+
+
+def hold(correlation: int = 11, **changes: Any) -> bytes:
+    """A typical HOLD: a chunk in two copies that is a shard of another file too."""
+    claims = [claim(), shard_claim(5, STRIPE)]
+    fields = {"key": STRIPE[5], "size": 1 << 20, "claims": claims, "flags": 0}
+    return build("HOLD", correlation, **(fields | changes))
+
+
+def entry(correlation: int = 12, **changes: Any) -> bytes:
+    """A typical ENTRY: a file of 1000 bytes in one chunk, in two copies."""
+    body = {"chunk_bytes": 1 << 20, "k": 2, "m": 0, "keys_": [STRIPE[0]]}
+    fields = {"version": VERSION, "kind": p.MANIFEST, "keepers": 3, "age_ms": 0, "size": 1000}
+    fields |= {"awaited": [], "name": "a.txt", "body": body}
+    return build("ENTRY", correlation, **(fields | changes))
+
+
+def tombstone(correlation: int = 0, **changes: Any) -> bytes:
+    """A typical ENTRY of a deleted file, which two members have not heard of."""
+    fields = {"kind": p.TOMBSTONE, "age_ms": 90_000_000, "size": 0, "awaited": [2, 5], "body": b""}
+    return entry(correlation, **(fields | changes))
+
+
+def inline(data: bytes, correlation: int = 12, **changes: Any) -> bytes:
+    """An ENTRY with its file's bytes."""
+    fields = {"kind": p.INLINE, "size": len(data), "body": data}
+    return entry(correlation, **(fields | changes))
+
+
+def coded(size: int, chunk_bytes: int, k: int, m: int, keys: list[bytes]) -> dict[str, Any]:
+    """What makes an ENTRY that of a file in stripes."""
+    body = {"chunk_bytes": chunk_bytes, "k": k, "m": m, "keys_": keys}
+    return {"size": size, "keepers": max(3, m + 2), "body": body}
+
+
+def row(name: str, **changes: Any) -> dict[str, Any]:
+    """A row of a page of names."""
+    fields = {"version": VERSION, "kind": p.MANIFEST, "care": p.CARE_WHOLE, "missing": 0}
+    return {**fields, "size": 1 << 32, "name": name, **changes}
+
+
+def names(correlation: int = 13, **changes: Any) -> bytes:
+    """A typical NAMES."""
+    rows = [row("a.txt", size=1000), row("b", care=p.CARE_AT_RISK, missing=7)]
+    return build("NAMES", correlation, **({"more": 1, "rows": rows} | changes))
+
+
+def sums(**changes: Any) -> bytes:
+    """A typical SUMS: an entry in one bucket of 256, and two in another."""
+    pairs = [{"count": 0, "mark": 0}] * p.BUCKETS
+    pairs[7] = {"count": 1, "mark": 0x0123456789ABCDEF}
+    pairs[255] = {"count": 2, "mark": 0}
+    return build("SUMS", **({"sums": pairs} | changes))
+
+
+def item(digest: bytes) -> dict[str, Any]:
+    """An entry in a listing."""
+    return {"digest": digest, "version": VERSION, "mark": 0xFEDCBA9876543210}
+
+
+def listing(**changes: Any) -> bytes:
+    """A typical LISTING: all in the bucket 0x07."""
+    items = [item(b"\x07" + bytes([index]) * 31) for index in (1, 2, 255)]
+    fields = {"round": 3, "ranged": 1, "after": b"\x07" + bytes(31), "end": b"\x07" + b"\xff" * 31}
+    return build("LISTING", **({**fields, "items_": items} | changes))
+
+
+def listed(**changes: Any) -> bytes:
+    """A typical LISTED."""
+    fields = {"round": 3, "held": [item(STRIPE[0])], "wanted": STRIPE[1:3]}
+    return build("LISTED", **(fields | changes))
 
 
 # ---- broken ----

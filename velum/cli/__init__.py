@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from velum.cli.options import Command, UsageError, load, parse
-from velum.cli.table import COMMANDS, NODE
+from velum.cli.table import COMMANDS, GROUPS, NODE
 
 EXIT_USAGE = 2
 EXIT_TIMEOUT = 4
@@ -30,6 +30,9 @@ _HINTS = {
     "JOB_UNKNOWN": "velum jobs shows those that the mesh knows",
     "FUEL": "give it more with --fuel",
     "GUEST_MEMORY": "give it more with --memory",
+    "STORE_FULL": "velum store df shows the room by node",
+    "NOT_FOUND": "velum store ls shows the names",
+    "CHUNKS_LOST": "velum store stat says how much of it is left",
 }
 
 
@@ -69,10 +72,15 @@ def _dispatch(words: list[str]) -> int:
         print(f"velum {__version__}")
         return 0
     if name == "help" and rest:
-        name, rest = rest[0], ["--help"]
+        name, rest = rest[0], [*rest[1:], "--help"]
     if name in ("-h", "--help", "help"):
         print(_overview())
         return 0
+    if name in GROUPS:
+        if not rest or rest[0] in ("-h", "--help"):
+            print(_group(name))
+            return 0 if rest else EXIT_USAGE
+        name, rest = f"{name} {rest[0]}", rest[1:]
     command = _find(name)
     status: int = load(command.run)(parse(command, rest))
     return status
@@ -91,9 +99,25 @@ def _find(name: str) -> Command:
     raise UsageError(f"unknown command {name!r}{meant}; try: velum --help")
 
 
+def _group(name: str) -> str:
+    of_it = {
+        known: command.summary for known, command in COMMANDS.items() if known.startswith(name)
+    }
+    lines = [f"usage: velum {name} COMMAND ...", "", *_listed(of_it), ""]
+    return "\n".join([*lines, f"velum {name} COMMAND --help explains a command with examples"])
+
+
+def _listed(summaries: Mapping[str, str]) -> list[str]:
+    width = max(map(len, summaries))
+    return [f"  {name.ljust(width)}  {summary}" for name, summary in summaries.items()]
+
+
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {command.name.ljust(width)}  {command.summary}" for command in COMMANDS.values()]
+    summaries: dict[str, str] = {}
+    for name, command in COMMANDS.items():
+        first = name.split()[0]
+        summaries[first] = GROUPS.get(first, command.summary)
+    lines = _listed(summaries)
     return "\n".join(
         [
             "usage: velum COMMAND ...",

@@ -8,6 +8,7 @@ its users could do.
 from __future__ import annotations
 
 import os
+import random
 import sys
 import time
 from argparse import Namespace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from velum.cli import show
 from velum.cli.commands import where_and_when
-from velum.cli.progress import REDRAW_S, JobDisplay
+from velum.cli.progress import REDRAW_S, JobDisplay, TransferDisplay
 from velum.installed import installed
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ SCATTER_S = 300.0  # for the scatter, on a very slow machine
 FEW_END, FEW = 500_000, 41_538  # this many primes are below: counted by one task
 MANY_END, MANY = 20_000_000, 1_270_607  # and below this: some seconds for two cores
 KILL_AT = 0.5  # share of the slices done
+FILE_NAME, FILE_BYTES = "film.mp4", 48 << 20
+WHOLE_S = 60.0  # until what a node has lost is whole again, on a very slow machine
 
 _SUMS: tuple[tuple[str, int, int, int], ...] = (("add", 10, 20, 30), ("mul", 6, 7, 42))
 
@@ -43,6 +46,8 @@ class Outcome:
 
     single_right: bool = True  # the answers of tasks that ran alone
     primes: int = 0  # below MANY_END
+    file_right: bool = False  # what was got, after a node was killed, is what was put
+    file_whole: bool = False  # and each of its chunks lies on two nodes again
     killed: int = 0
     adopted_by: int = 0
     job: dict[str, Any] = field(default_factory=dict)  # its last progress
@@ -50,7 +55,8 @@ class Outcome:
     @property
     def right(self) -> bool:
         """Whether every answer was."""
-        return self.single_right and self.primes == MANY
+        files = self.file_right and self.file_whole
+        return self.single_right and self.primes == MANY and files
 
 
 class Story:
@@ -60,6 +66,7 @@ class Story:
         self.outcome = Outcome()
         self._out = out
         self._paint = show.Paint(out)
+        self._file = random.Random(1).randbytes(FILE_BYTES)
 
     def say(self, line: str) -> None:
         """One line."""
@@ -113,6 +120,33 @@ class Story:
             self.outcome.adopted_by = progress.coordinator or 0
         self._sum_up(progress)
 
+    def put(self, mesh: Client) -> None:
+        """A file into the RAM of the nodes."""
+        self.command(f"store put {FILE_NAME}")
+        began = time.monotonic()
+        display = TransferDisplay(self._out, FILE_NAME)
+        mesh.files.put(self._file, FILE_NAME, progress=display.update)
+        display.clear()
+        took = show.duration((time.monotonic() - began) * 1e6)
+        size = show.byte_count(FILE_BYTES)
+        self.say(f"{size}, each chunk on two nodes   {self._paint('dim', f'({took})')}")
+
+    def get(self, mesh: Client) -> None:
+        """The file again, although one of the nodes that had it is dead."""
+        self.command(f"store get {FILE_NAME}")
+        began = time.monotonic()
+        self.outcome.file_right = mesh.files.get(FILE_NAME) == self._file
+        took = show.duration((time.monotonic() - began) * 1e6)
+        verdict = self._paint("green", "right") if self.outcome.file_right else "WRONG"
+        self.say(f"{show.byte_count(FILE_BYTES)}   ({verdict}; {took})")
+        end = began + WHOLE_S
+        while not self.outcome.file_whole and time.monotonic() < end:
+            self.outcome.file_whole = mesh.files.stat(FILE_NAME, check=True).care == "whole"
+            time.sleep(LOOK_S)
+        self.say(
+            f"node {self.outcome.killed} had a part of it; what it held lies on two nodes again"
+        )
+
     def _kill(self, job: ScatterJob, nodes: LocalMesh, display: JobDisplay) -> None:
         victim = job.progress().coordinator
         assert victim is not None  # it has told how far it is
@@ -156,7 +190,9 @@ def run(args: Namespace) -> int:
         with connect(nodes.nodes[1].address) as mesh:
             story.members(mesh)
             story.singles(mesh, guest)
+            story.put(mesh)
             story.scatter(mesh, nodes, guest)
+            story.get(mesh)
     seconds = time.monotonic() - began
     story.end(seconds)
     if args.json:
@@ -168,6 +204,8 @@ def _described(outcome: Outcome, seconds: float) -> dict[str, object]:
     return {
         "right": outcome.right,
         "primes": outcome.primes,
+        "file_right": outcome.file_right,
+        "file_whole": outcome.file_whole,
         "killed": outcome.killed,
         "adopted_by": outcome.adopted_by,
         "job": outcome.job,

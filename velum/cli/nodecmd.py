@@ -145,6 +145,8 @@ def _start(args: Namespace, announcer: Announcer) -> Node:
         join=tuple(args.join),
         workers=args.workers,
         memory=args.memory,
+        ram=args.ram,
+        repair_rate=args.repair_rate,
         beacon=not args.no_beacon,
         state_dir=args.state_dir,
         on_member=announcer.member,

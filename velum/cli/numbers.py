@@ -17,6 +17,10 @@ UINT64_MAX = 2**64 - 1
 PAGE_BYTES = 65536
 NODE_ID_MAX = 65535
 PORT_MAX = 65535
+# As in velum.policy.filetypes, which is not imported for every command's sake.
+CHUNK_BYTES_MAX = 8 << 20
+COPIES_MAX = 16
+SHARDS_MAX = 32
 
 # An integer with a power of ten; two digits of exponent are more than 64 bits have room for.
 _POWER = re.compile(r"([+-]?)(\d[\d_]*)(?:\.(\d+))?[eE]\+?(\d{1,2})")
@@ -108,6 +112,40 @@ def guest_memory(word: str) -> int:
     if not PAGE_BYTES <= value <= PAGE_BYTES * 65536:
         raise ValueError("a guest's memory is between 64K and 4G")
     return value
+
+
+def chunk_size(word: str) -> int:
+    """The size of a file's chunks, 1 byte to 8 MiB."""
+    value = size(word)
+    if value > CHUNK_BYTES_MAX:
+        raise ValueError("a chunk is at most 8M")
+    return value
+
+
+def ram(word: str) -> int:
+    """A size, or 0."""
+    return 0 if word.strip() == "0" else size(word)
+
+
+def rate(word: str) -> int:
+    """A size per second; ``max`` is 0, which stands for no limit."""
+    return 0 if word.strip().lower() == "max" else size(word)
+
+
+def copies(word: str) -> int:
+    """Copies of a file, 1 to 16."""
+    return _within(word, 1, COPIES_MAX, f"a file has 1 to {COPIES_MAX} copies")
+
+
+def stripes(word: str) -> tuple[int, int]:
+    """``4+2``: chunks of data and of parity in each stripe of a file, at most 32 together."""
+    k, plus, m = word.strip().partition("+")
+    why = f"{word!r} are no stripes; write 4+2: data and parity, at most {SHARDS_MAX} together"
+    if not (plus and k.isascii() and k.isdigit() and m.isascii() and m.isdigit()):
+        raise ValueError(why)
+    if not (1 <= int(k) and 1 <= int(m) and int(k) + int(m) <= SHARDS_MAX):
+        raise ValueError(why)
+    return int(k), int(m)
 
 
 def port(word: str) -> int:

@@ -25,6 +25,10 @@ ENVIRONMENT_PREFIX = "VELUM_"
 # A word that argparse would take for an option though it is a number: -3, -0x1f, -.5, -inf.
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
+# Begins a word behind `--`, which is no option whatever it looks like: no word of a command line
+# can begin so, and argparse mixes options and places only as long as it never meets `--` itself.
+_PLAIN = "\0"
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -97,7 +101,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of printing usage and leaving."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; try: {self.prog} --help")
+        raise UsageError(f"{message.replace(_PLAIN, '')}; try: {self.prog} --help")
 
 
 def load(where: str) -> Callable[..., Any]:
@@ -113,7 +117,9 @@ def parse(
     """The command's values. Raises UsageError; SystemExit(0) after ``--help``."""
     environment = os.environ if environment is None else environment
     parser = build(command)
-    shielded = [f" {word}" if _NEGATIVE.match(word) else word for word in words]
+    plain = words.index("--") if "--" in words else len(words)
+    shielded = [f" {word}" if _NEGATIVE.match(word) else word for word in words[:plain]]
+    shielded += [_PLAIN + word for word in words[plain + 1 :]]
     values = parser.parse_intermixed_args(shielded)
     for positional in command.positionals:
         if positional.optional and getattr(values, positional.name, None) is None:
@@ -187,7 +193,7 @@ def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
     def typed(word: str) -> Any:
         try:
-            return read(word)
+            return read(word.removeprefix(_PLAIN))
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

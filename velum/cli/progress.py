@@ -1,8 +1,10 @@
-"""The live picture of a job: a bar, and a line for every node that works for it.
+"""Live pictures: of a job, a bar and a line for every node that works for it; of a file on its
+way, a bar.
 
-Owns what the picture shows, that it fits the terminal, and how often it is drawn. Refuses to know
-where the figures come from (`velum.scatterjob`). On a terminal the picture is redrawn in place; a
-stream that nobody looks at gets a line now and then, and none for what is over in a moment.
+Owns what a picture shows, that it fits the terminal, and how often it is drawn. Refuses to know
+where the figures come from (`velum.scatterjob`, `velum.files`). On a terminal the picture is
+redrawn in place; a stream that nobody looks at gets a line now and then, and none for what is over
+in a moment.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from velum.cli import show
+from velum.scatterjob import Pace
 
 if TYPE_CHECKING:
     from velum.scatterjob import Progress
@@ -31,35 +34,18 @@ Part = tuple[str, str]
 """A colour, or none, and text."""
 
 
-class JobDisplay:
-    """Shows one job on one stream."""
+class Display:
+    """One picture on one stream, drawn again and again. Its kinds say what is on it."""
 
-    def __init__(self, stream: TextIO, title: str) -> None:
-        """`title` names the job in few words; part of it may come from a peer."""
+    def __init__(self, stream: TextIO, title: str, quiet_s: float) -> None:
+        """`title` names what goes on, in few words; part of it may come from a peer. A terminal
+        shows nothing for `quiet_s`, another stream nothing for QUIET_S."""
         self._stream = stream
         self._title = "".join(c if " " <= c <= "~" else "?" for c in title)
         self._paint = show.Paint(stream)
         self._live = show.is_terminal(stream) and os.environ.get("TERM") != "dumb"
         self._drawn = 0  # lines of the picture that stands there
-        self._next = -math.inf if self._live else time.monotonic() + QUIET_S
-
-    def update(self, progress: Progress) -> None:
-        """Shows how far the job is now, if it is time for that."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        if self._live:
-            self._next = now + REDRAW_S
-            self._draw(progress)
-        else:
-            self._next = now + LINE_S
-            print(plain_line(self._title, progress), file=self._stream, flush=True)
-
-    def finish(self, progress: Progress) -> None:
-        """Leaves the last picture where it is; what follows starts below it."""
-        if self._drawn:
-            self._draw(progress)
-            self._drawn = 0
+        self._next = time.monotonic() + (quiet_s if self._live else QUIET_S)
 
     def clear(self) -> None:
         """Takes the picture away."""
@@ -68,14 +54,89 @@ class JobDisplay:
             self._stream.flush()
             self._drawn = 0
 
-    def _draw(self, progress: Progress) -> None:
-        lines = picture(self._title, progress, terminal_size(self._stream), self._paint)
+    def _show(self, lines: Callable[[], list[str]], line: Callable[[], str]) -> None:
+        """Shows `lines`, or where nobody looks `line`, if it is time for that."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        if self._live:
+            self._next = now + REDRAW_S
+            self._draw(lines())
+        else:
+            self._next = now + LINE_S
+            print(line(), file=self._stream, flush=True)
+
+    def _leave(self, lines: Callable[[], list[str]]) -> None:
+        """Leaves the last picture where it is; what follows starts below it."""
+        if self._drawn:
+            self._draw(lines())
+            self._drawn = 0
+
+    def _draw(self, lines: list[str]) -> None:
         back = f"\x1b[{self._drawn}A" if self._drawn else ""
         # Each line ends its old text, the last ends what stood below: nothing ever flickers.
         body = "".join(f"\r{line}\x1b[K\n" for line in lines)
         self._stream.write(f"{back}{body}\x1b[J")
         self._stream.flush()
         self._drawn = len(lines)
+
+
+class JobDisplay(Display):
+    """Shows one job."""
+
+    def __init__(self, stream: TextIO, title: str) -> None:
+        super().__init__(stream, title, 0.0)
+
+    def update(self, progress: Progress) -> None:
+        """Shows how far the job is now, if it is time for that."""
+        self._show(lambda: self._lines(progress), lambda: plain_line(self._title, progress))
+
+    def finish(self, progress: Progress) -> None:
+        """Leaves the last picture where it is."""
+        self._leave(lambda: self._lines(progress))
+
+    def _lines(self, progress: Progress) -> list[str]:
+        return picture(self._title, progress, terminal_size(self._stream), self._paint)
+
+
+class TransferDisplay(Display):
+    """Shows a file on its way; nothing of one that is over in a second."""
+
+    def __init__(self, stream: TextIO, title: str) -> None:
+        super().__init__(stream, title, QUIET_S)
+        self._began = time.monotonic()
+        self._pace = Pace()
+        self._pace.note(0, 0)
+
+    def update(self, done: int, total: int | None) -> None:
+        """Shows how many bytes have passed, of how many, if it is time for that."""
+        self._pace.note(self._elapsed_ms(), done)
+        self._show(
+            lambda: self._lines(done, total),
+            lambda: f"{self._title}: {self._figures(done, total).strip().replace('  ', ', ')}",
+        )
+
+    def _elapsed_ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000)
+
+    def _lines(self, done: int, total: int | None) -> list[str]:
+        columns = terminal_size(self._stream)[0] - 1  # the last one wraps
+        share = None if total is None else done / total if total else 1.0
+        parts = bar_line(self._title, share, self._figures(done, total), columns)
+        return [fit(parts, columns, self._paint)]
+
+    def _figures(self, done: int, total: int | None) -> str:
+        """``  50%  512 MiB of 1.0 GiB  216.0 MB/s  ETA 3 s``"""
+        rate = self._pace.rate
+        if total is None:
+            figures = f"  {show.byte_count(done)}"
+        else:
+            percent = math.floor(100 * done / total) if total else 100
+            figures = f" {percent:3d}%  {show.byte_count(done)} of {show.byte_count(total)}"
+        if rate:
+            figures += f"  {show.byte_rate(rate)}"
+            figures += f"  ETA {clock((total - done) / rate)}" if total is not None else ""
+        return figures
 
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:
@@ -121,14 +182,19 @@ def head(title: str, progress: Progress, columns: int) -> list[Part]:
     elif progress.eta_s is not None:
         facts += f"  ETA {clock(progress.eta_s)}"
     failed = f"  {progress.failed} failed" if progress.failed else ""
-    left = columns - len(facts) - len(failed)
+    return [*bar_line(title, share, facts, columns - len(failed)), ("red", failed)]
+
+
+def bar_line(title: str, share: float | None, facts: str, columns: int) -> list[Part]:
+    """Title, a bar if the share done is known, and figures."""
+    left = columns - len(facts)
     title = title[: max(8, left // 2)]
     cells = min(BAR_CELLS, left - len(title) - 3)
     bar: list[Part] = []
-    if cells >= 4:
-        full = int(share * cells)
+    if share is not None and cells >= 4:
+        full = int(min(share, 1.0) * cells)
         bar = [("", " ["), ("green", "#" * full), ("dim", "." * (cells - full)), ("", "]")]
-    return [("bold", title), *bar, ("", facts), ("red", failed)]
+    return [("bold", title), *bar, ("", facts)]
 
 
 def node_line(share: Sequence[int], progress: Progress, width: int) -> list[Part]:

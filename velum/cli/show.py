@@ -68,6 +68,22 @@ def mebibytes(mib: float) -> str:
     return f"{mib:.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
 
 
+def byte_count(count: float) -> str:
+    """``512 B``, ``1.5 KiB``, ``64.0 MiB``, ``2.0 GiB``."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1023.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def byte_rate(rate: float) -> str:
+    """Bytes a second as ``216.0 MB/s``; 1 MB is 1,000,000 bytes."""
+    return f"{rate / 1e6:.1f} MB/s"
+
+
 def plural(n: int, noun: str) -> str:
     """``1 worker``, ``2 workers``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -67,6 +67,12 @@ _WORKERS = Setting(
 _MEMORY = Setting(
     "memory", "most linear memory of one guest", numbers.guest_memory, "256M", metavar="SIZE"
 )
+_RAM = Setting(
+    "ram",
+    "RAM it gives to files of the mesh, 0 for none; else a quarter of what is free, at most 1G",
+    numbers.ram,
+    metavar="SIZE",
+)
 _NO_BEACON = Setting("no-beacon", "neither send nor hear beacons", kind="switch")
 _LOG_LEVEL = Setting(
     "log-level", "least level of log lines on stderr", default="warning", choices=logs.LEVELS
@@ -95,6 +101,13 @@ until SIGTERM or Ctrl-C, hands its work back, and leaves.""",
         _JOIN,
         _WORKERS,
         _MEMORY,
+        _RAM,
+        Setting(
+            "repair-rate",
+            "most bytes a second that it sends to remake lost copies of files, or max",
+            numbers.rate,
+            metavar="RATE|max",
+        ),
         _NO_BEACON,
         Setting(
             "state-dir",
@@ -246,6 +259,105 @@ takes a failed or cancelled one up again: what is done stays done, failed slices
     ),
 )
 
+_FILE_NAME = Positional("name", "a file's name in the mesh")
+
+STORE_PUT = Command(
+    name="store put",
+    summary="keep a file in the RAM of the mesh",
+    text="""Cut a file into chunks, spread them over the RAM of the nodes, and keep it under NAME,
+else under FILE's own name. It is there for everybody once all of it has its copies; a put that
+fails or is interrupted leaves what was there before. A full mesh refuses it and drops nothing.
+Nothing is written to disk.""",
+    examples="""  velum store put photo.jpg
+  velum store put data.csv tables/data.csv --copies 3     any two nodes may die
+  velum store put film.mp4 --ec 4+2                       any two may die, for half the RAM
+  tar c src | velum store put - backup.tar""",
+    run="velum.cli.store:put",
+    positionals=(
+        Positional("file", "the file; - for standard input"),
+        Positional("name", "its name in the mesh (default the last part of FILE)", optional=True),
+    ),
+    settings=(
+        *ATTACH,
+        Setting("copies", "nodes that each chunk lies on; else 2", numbers.copies, metavar="N"),
+        Setting(
+            "ec",
+            "instead of copies: stripes of K chunks and M parity chunks, any K of which do",
+            numbers.stripes,
+            metavar="K+M",
+        ),
+        Setting("chunk", "size of a chunk, up to 8M", numbers.chunk_size, "1M", metavar="BYTES"),
+        _JSON,
+        Setting("verbose", "say on stderr how fast it went", kind="switch", short="v"),
+    ),
+)
+
+STORE_GET = Command(
+    name="store get",
+    summary="fetch a file",
+    text="""Fetch a file from the RAM of the mesh into FILE, else into the last part of its name,
+here. Every chunk is checked. FILE holds all of it, or what it held before.""",
+    examples="""  velum store get photo.jpg
+  velum store get tables/data.csv /tmp/        as /tmp/data.csv
+  velum store get backup.tar - | tar x""",
+    run="velum.cli.store:get",
+    positionals=(
+        _FILE_NAME,
+        Positional("file", "where to; - for standard output", optional=True),
+    ),
+    settings=(
+        *ATTACH,
+        Setting("verbose", "say on stderr how fast it went", kind="switch", short="v"),
+    ),
+)
+
+STORE_LS = Command(
+    name="store ls",
+    summary="list files",
+    text="""List the files of the mesh whose names start with PREFIX, and mark those at risk, which
+have fewer copies than asked for, and those damaged, which have lost chunks.""",
+    examples="""  velum store ls
+  velum store ls tables/ --long""",
+    run="velum.cli.store:ls",
+    positionals=(Positional("prefix", "how the names start", optional=True, default=""),),
+    settings=(
+        *ATTACH,
+        Setting("long", "size, time and state of each too", kind="switch", short="l"),
+        _JSON,
+    ),
+)
+
+STORE_STAT = Command(
+    name="store stat",
+    summary="show one file: size, copies, how whole it is",
+    text="Show all that is known of a file, and ask the nodes whether each chunk has its copies.",
+    examples="  velum store stat photo.jpg",
+    run="velum.cli.store:stat",
+    positionals=(_FILE_NAME,),
+    settings=(*ATTACH, _JSON),
+)
+
+STORE_RM = Command(
+    name="store rm",
+    summary="delete files",
+    text="""Delete files from the mesh. A name that no file has ends with status 2; the others are
+deleted all the same.""",
+    examples="  velum store rm photo.jpg tables/data.csv",
+    run="velum.cli.store:rm",
+    positionals=(Positional("names", "the files' names", metavar="NAME", many=True),),
+    settings=ATTACH,
+)
+
+STORE_DF = Command(
+    name="store df",
+    summary="show the room by node, and what is being repaired",
+    text="""Show how much RAM each node gives to files and what of it is used, how many files are at
+risk or damaged, and how much is still to be copied until all is whole again.""",
+    examples="  velum store df\n  velum store df --json",
+    run="velum.cli.store:df",
+    settings=(*ATTACH, _JSON),
+)
+
 NODES = Command(
     name="nodes",
     summary="show the members of the mesh and their load",
@@ -327,6 +439,7 @@ front, and say when all see each other. Ctrl-C stops all; a second Ctrl-C does s
             metavar="N",
         ),
         _MEMORY,
+        _RAM,
         _LOG_LEVEL,
         _LOG_JSON,
     ),
@@ -349,13 +462,18 @@ right.""",
 
 CHAOS = Command(
     name="chaos",
-    summary="prove that scatters survive anything: kill, stop, part, restart",
+    summary="prove that scatters and files survive: kill, stop, part, restart",
     text="""Start a mesh of real processes and keep scatters going on it while its nodes and workers
 are killed, stopped and started again, and, with root, cut off from each other in network
 namespaces. Every answer must have the same bits as one node alone gives, in time, and nothing may
 be left behind. One seed decides all that can be decided before. Exit status 0 only when all was
-right; else the seed, the logs and the job are named.""",
+right; else the seed, the logs and the job are named.
+
+With --store files are put, read, replaced and removed instead, and one node at a time is struck,
+the next when all files have their copies again: every file must read as it was last put, what was
+removed must not return, and the RAM must be free at the end.""",
     examples="""  velum chaos
+  velum chaos --store --seconds 600
   velum chaos --nodes 6 --seconds 600 --seed 1 --json""",
     run="velum.cli.chaos:run",
     settings=(
@@ -363,6 +481,10 @@ right; else the seed, the logs and the job are named.""",
         Setting("seconds", "how long things happen", numbers.seconds, 60.0, metavar="S"),
         Setting("seed", "decides what happens; else a random one", numbers.count, metavar="N"),
         Setting("workers", "worker processes of each node", numbers.workers, 1, metavar="N"),
+        Setting("store", "files in RAM instead of scatters", kind="switch"),
+        Setting(
+            "ram", "with --store: RAM of each node for them", numbers.ram, "256M", metavar="SIZE"
+        ),
         Setting(
             "netns",
             "part the network: takes root and ip; auto: where that is possible",
@@ -394,6 +516,12 @@ COMMANDS: dict[str, Command] = {
         SCATTER,
         JOBS,
         JOB,
+        STORE_PUT,
+        STORE_GET,
+        STORE_LS,
+        STORE_STAT,
+        STORE_RM,
+        STORE_DF,
         NODES,
         STATUS,
         INSPECT,
@@ -404,3 +532,6 @@ COMMANDS: dict[str, Command] = {
         SIM,
     )
 }
+
+GROUPS = {"store": "files in the RAM of the mesh: put, get, ls, stat, rm, df"}
+"""Commands of two words: the first, and what they are about."""

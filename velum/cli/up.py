@@ -105,6 +105,8 @@ def node_options(args: Namespace) -> list[str]:
     words = ["--host", args.host, "--beacon-port", str(args.beacon_port)]
     words += ["--workers", str(workers), "--memory", str(args.memory)]
     words += ["--log-level", args.log_level]
+    if args.ram is not None:
+        words += ["--ram", str(args.ram)]
     if args.log_json:
         words.append("--log-json")
     if args.join:

@@ -52,7 +52,7 @@ SEED_MS_MIN = 500
 SEED_MS_MAX = 5_000
 
 # A node among others looks so often for a seed that it does not see, as after a mass restart in
-# two halves. The mesh as a whole keeps the pace of SEEK_MEMBERS: an exchange costs 36 bytes a
+# two halves. The mesh as a whole keeps the pace of SEEK_MEMBERS: an exchange costs 44 bytes a
 # member each way.
 SEED_MISSING_MS = 15_000
 

@@ -62,6 +62,8 @@ class Health(NamedTuple):
     running: int = 0  # workers busy
     free_mib: int = 0  # RAM available, MiB
     speed: int = 0  # calibrated speed of one worker, thousand loop rounds a second
+    ram_mib: int = 0  # given to chunks of files, MiB
+    ram_free_mib: int = 0  # of that, not used
 
 
 class Update(NamedTuple):

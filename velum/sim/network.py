@@ -19,14 +19,14 @@ from velum.policy.types import ACK, BEACON, GOSSIP, NACK, PROBE, PROBE_REQUEST, 
 
 # IPv4 and UDP headers, and csrc/wire.h's header and fixed part of each datagram.
 UDP_BYTES = 28
-FIXED_BYTES = {PROBE: 45, ACK: 45, PROBE_REQUEST: 27, NACK: 20, GOSSIP: 19, BEACON: 34}
+FIXED_BYTES = {PROBE: 53, ACK: 53, PROBE_REQUEST: 27, NACK: 20, GOSSIP: 19, BEACON: 34}
 UPDATE_BYTES = 20
 
 # IPv4 and TCP headers, and what one segment carries.
 TCP_BYTES = 40
 SEGMENT_BYTES = 1_460
 SYNC_FIXED_BYTES = 18
-SYNC_RECORD_BYTES = 36
+SYNC_RECORD_BYTES = 44
 
 
 def datagram_bytes(message: Datagram) -> int:
@@ -96,6 +96,11 @@ class Network:
     def joined(self, one: int, other: int) -> bool:
         """Whether no partition stands between two nodes."""
         return not self._apart or (one in self._apart) == (other in self._apart)
+
+    @property
+    def parted(self) -> bool:
+        """Whether anybody is cut off."""
+        return bool(self._apart)
 
     def part(self, nodes: Iterable[int]) -> None:
         """Cut these nodes off from all others; they still reach each other."""

@@ -21,6 +21,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -36,6 +37,34 @@
 
 /* Connections that may wait to be accepted; the system cuts it to its own limit. */
 #define BACKLOG 512
+
+#ifndef MAP_ANONYMOUS
+#define MAP_ANONYMOUS MAP_ANON
+#endif
+
+#define HUGE_PAGE_BYTES ((size_t)2 * 1024 * 1024)
+
+/* ---- memory ---- */
+
+void *velum_port_pages(size_t n) {
+    size_t spare = n >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 0;
+    uint8_t *at = mmap(NULL, n + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return NULL;
+    if (spare > 0) { /* only aligned memory can be huge pages */
+        size_t head = (HUGE_PAGE_BYTES - (uintptr_t)at % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+        if (head > 0) munmap(at, head);
+        munmap(at + head + n, spare - head);
+        at += head;
+#ifdef MADV_HUGEPAGE
+        madvise(at, n, MADV_HUGEPAGE); /* without them it is slower, and no less right */
+#endif
+    }
+    return at;
+}
+
+void velum_port_pages_free(void *memory, size_t n) {
+    munmap(memory, n);
+}
 
 /* ---- clocks, randomness, stack ---- */
 

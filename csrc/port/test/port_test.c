@@ -307,6 +307,13 @@ uint64_t velum_port_unix_ms(void) {
 void velum_port_yield(void) {
 }
 
+void *velum_port_pages(size_t n) { return malloc(n); }
+
+void velum_port_pages_free(void *memory, size_t n) {
+    (void)n;
+    free(memory);
+}
+
 int velum_port_random(void *out, size_t n) {
     uint8_t *bytes = out;
     for (size_t i = 0; i < n; i++) {
