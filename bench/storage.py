@@ -1,0 +1,165 @@
+"""Honest figures of files in RAM: beside a plain C store, memcached and Redis.
+
+    python bench/storage.py                              # all of it, some 10 minutes
+    python bench/storage.py --systems plain,redis        # only some systems
+    python bench/storage.py --only rebuild               # one section; the other's figures stay
+    python bench/storage.py --congestion reno            # all systems under that, in a network
+                                                         # namespace of its own; wants root
+    python bench/storage.py --quick                      # little data: to try it out
+    python bench/storage.py --report                     # only draws the page again
+    python bench/storage.py --json                       # the results on stdout as well
+
+Owns the command, the sections and build/storage.json, in which each section replaces only its own
+figures; the page docs/storage_bench.md and its picture are drawn from that. What is not installed
+is left out, and said. Nothing else may run on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import storage_plain
+import storage_report
+import storage_rivals
+import storage_velum
+from scaling import machine
+from scaling_meshes import ROOT, say
+from storage_work import LOADS, QUICK_LOADS, System, measure
+
+RESULTS = ROOT / "build" / "storage.json"
+CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+OTHER_CONTROL = "reno"  # bulk over a loopback is fastest with it
+SYSTEMS = ("plain", "velum", *storage_rivals.NEEDED)
+MEMORY_TIMES = 16  # the largest load: sources, targets, all systems' copies
+REBUILD_ROUNDS = 3
+
+
+def values(args: argparse.Namespace, program: Path) -> dict[str, Any]:
+    """Every load through all systems."""
+    loads = QUICK_LOADS if args.quick else LOADS
+    largest = max(load.bytes for load in loads)
+    if psutil.virtual_memory().available < MEMORY_TIMES * largest:
+        raise SystemExit(f"this needs {MEMORY_TIMES * largest >> 30} GiB of free memory")
+    missing = {n: why for n, why in storage_rivals.missing().items() if n in args.systems}
+    touched = {load for load in loads if not load.fresh}
+    small = {load for load in touched if load.count > 1}
+    with contextlib.ExitStack() as stack:
+        systems: list[System] = []
+        if "velum" in args.systems:
+            why = storage_velum.missing()
+            if why is None:
+                nodes, client = stack.enter_context(storage_velum.mesh(storage_velum.RAM))
+                systems.append(storage_velum.Velum(nodes, client.files))
+            else:
+                missing["velum"] = why
+        if "plain" in args.systems:
+            plain = storage_plain.plain
+            default = CONTROL.read_text().strip()
+            for control in dict.fromkeys((default, OTHER_CONTROL)):
+                name = f"plain C, {control}"
+                systems.append(stack.enter_context(plain(program, name, touched, control)))
+            name = "plain C, to three processes"
+            systems.append(stack.enter_context(plain(program, name, small, servers=3)))
+        systems += stack.enter_context(storage_rivals.rivals(args.systems))
+        for name, why in missing.items():
+            say(f"left out: {name}: {why}")
+        if not systems:
+            raise SystemExit("nothing is left to be measured")
+        rows = [vars(load) | {"rows": measure(load, systems)} for load in loads]
+    return {
+        "loads": rows,
+        "missing": missing,
+        "versions": storage_rivals.versions(),
+        "control": CONTROL.read_text().strip(),
+    }
+
+
+def rebuild(args: argparse.Namespace, program: Path) -> dict[str, Any]:
+    """Copies that are remade after a death."""
+    why = storage_velum.missing()
+    if why is not None:
+        say(f"left out: velum: {why}")
+        return {"runs": [], "missing": why}
+    return storage_velum.rebuild(program, 1 if args.quick else REBUILD_ROUNDS, args.quick)
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
+    "values": values,
+    "rebuild": rebuild,
+}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs sections; after each the results are stored."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results["machine"] = machine()
+    with tempfile.TemporaryDirectory(prefix="velum-storage-") as folder:
+        program = storage_plain.compiled(Path(folder))
+        for name in [name for name in SECTIONS if name in args.only]:
+            say(f"== {name}")
+            began, load = time.monotonic(), os.getloadavg()[0]
+            figures = SECTIONS[name](args, program)
+            figures |= {"quick": args.quick, "took_s": time.monotonic() - began, "load": load}
+            results[name] = figures
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(results, indent=1))
+    return results
+
+
+def under(control: str) -> None:
+    """Runs this command again in a network namespace of its own, where that congestion control is
+    the default of every socket. Does not return."""
+    for program in ("unshare", "ip"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"--congestion needs the program {program}")
+    script = f'ip link set lo up && echo "$0" > {CONTROL} && exec "$@"'
+    again = [sys.executable, *sys.argv, "--congestion", ""]  # of two, the last one counts
+    os.execvp("unshare", ["unshare", "--net", "sh", "-c", script, control, *again])
+
+
+def some_of(known: tuple[str, ...]) -> Callable[[str], set[str]]:
+    """A parser of words that are separated by commas."""
+
+    def parse(text: str) -> set[str]:
+        words = set(text.split(","))
+        if words - set(known):
+            raise argparse.ArgumentTypeError(f"{sorted(words - set(known))}: {', '.join(known)}")
+        return words
+
+    return parse
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make the figures of docs/storage_bench.md.")
+    sections = tuple(SECTIONS)
+    parser.add_argument("--only", type=some_of(sections), default=sections, metavar="NAME,...")
+    parser.add_argument("--systems", type=some_of(SYSTEMS), default=set(SYSTEMS), metavar="NAME,.")
+    parser.add_argument("--congestion", metavar="NAME", help="congestion control for all")
+    parser.add_argument("--quick", action="store_true", help="little data, few rounds")
+    parser.add_argument("--report", action="store_true", help="measure nothing, draw the page")
+    parser.add_argument("--json", action="store_true", help="print the results")
+    args = parser.parse_args()
+    if args.congestion:
+        under(args.congestion)
+    results = json.loads(RESULTS.read_text()) if args.report else run(args)
+    if args.json:
+        print(json.dumps(results, indent=1))
+    for path in storage_report.write(results):
+        say(f"wrote {path.relative_to(ROOT)}")
+    say(storage_report.promises(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
