@@ -216,7 +216,6 @@ def timeout_to_ms(timeout: float | None) -> int:
 class Mesh(abc.ABC):
     """A way into a mesh: a node of this process, or a client of one elsewhere."""
 
-    files: Files  # in the RAM of the nodes; set by whoever implements this
     _placed = False  # whether payloads say "run it here": a node sends to the node it chose
 
     @abc.abstractmethod
@@ -244,6 +243,11 @@ class Mesh(abc.ABC):
     @abc.abstractmethod
     def _jobs(self) -> list[dict[str, Any]]:
         """The jobs of the mesh as `velum.policy.job.as_plain` gives them, the newest first."""
+
+    @property
+    @abc.abstractmethod
+    def files(self) -> Files:
+        """The files in the RAM of the nodes."""
 
     @abc.abstractmethod
     def nodes(self) -> list[NodeInfo]:

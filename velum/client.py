@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from velum import _core, addresses, frames
@@ -23,14 +24,13 @@ from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
 from velum.client_jobs import ClientJobs, pin
 from velum.errors import VelumError, code_of, error_from, from_core
-from velum.fileaccess import FileAccess, members_of
-from velum.files import Files
 from velum.policy import types
 from velum.runtime import Runtime, now_ms
-from velum.transfers import Transfers
 
 if TYPE_CHECKING:
     from velum import wasm
+    from velum.client_files import ClientFiles
+    from velum.files import Files
     from velum.policy.job import Ask
     from velum.scatterjob import ScatterJob
 
@@ -91,10 +91,7 @@ class Client(Mesh):
         self._attached = threading.Event()
         self._runtime = Runtime(self._hub, "velum client")
         self._scatters = ClientJobs(self._runtime, self._number, self._push)
-        self._transfers = Transfers(self._runtime)
-        self._transfers.on_lost = lambda _: self._learn_soon(LEARN_SOON_MS)
-        self._members_known = threading.Event()
-        self.files = Files(FileAccess(self._runtime, self._transfers, self._know_members))
+        self._files: ClientFiles | None = None
         self._runtime.unfinished = lambda: len(self._sent) + len(self._scatters)
         self._runtime.at_end(self._ended)
         self._runtime.on_event(_core.OPENED, self._on_opened)
@@ -128,6 +125,21 @@ class Client(Mesh):
     def closed(self) -> bool:
         """Whether it was closed, or has failed."""
         return self._closed
+
+    @property
+    def files(self) -> Files:
+        """The files in the RAM of the nodes."""
+        if self._files is None:
+            from velum.client_files import ClientFiles  # here: most programs never ask for it
+
+            rows = self.nodes()
+            lost = partial(self._learn_soon, LEARN_SOON_MS)
+            self._files = ClientFiles(self._runtime, rows, lost, self._raise_if_closed)
+        return self._files.files
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise self._closed_error()
 
     def nodes(self) -> list[NodeInfo]:
         """Every member the attached node knows, by id."""
@@ -227,7 +239,7 @@ class Client(Mesh):
 
     def _learn_due(self) -> int | None:
         """When it asks again who is there."""
-        if self._learn_at is None or not self._transfers.runs:
+        if self._learn_at is None or self._files is None or not self._files.transfers.runs:
             return self._learn_at
         return min(self._learn_at, self._learn_begun + LEARN_BUSY_MS)
 
@@ -276,7 +288,7 @@ class Client(Mesh):
         self._pump()
 
     def _on_opened(self, link: int, _token: int, *_: object) -> None:
-        if self._transfers.links.on_opened(link):
+        if self._files is not None and self._files.transfers.links.on_opened(link):
             return
         self._open.add(link)
         if self._home:
@@ -287,7 +299,7 @@ class Client(Mesh):
     def _on_closed(
         self, link: int, _token: int, code: int, _was_open: bool, _id: int, text: str
     ) -> None:
-        if self._transfers.on_closed(link, code, text):
+        if self._files is not None and self._files.transfers.on_closed(link, code, text):
             return
         self._open.discard(link)
         for address in [a for a, known in self._links.items() if known == link]:
@@ -342,9 +354,8 @@ class Client(Mesh):
         if answer.exception() is None:
             rows = [NodeInfo(**row) for row in json.loads(answer.result())]
             self._remember(rows)
-            where = {row.id: addresses.parse_address(row.address) for row in rows}
-            self._transfers.set_members(members_of(rows), where)
-            self._members_known.set()
+            if self._files is not None:
+                self._files.learned(rows)
             if any(row.state == "suspect" for row in rows):
                 self._learn_soon(DOUBTED_MS)
 
@@ -352,15 +363,6 @@ class Client(Mesh):
         """Something has happened to a member: perhaps it is none any more."""
         if self._home and self._learn_at is not None:
             self._learn_at = min(self._learn_at, now_ms() + wait_ms)
-
-    def _know_members(self) -> None:
-        """Returns when it is known who there is. Called by threads of callers."""
-        if self._closed:
-            raise self._is_closed()
-        if not self._members_known.wait(self._timeout_ms / 1000):
-            raise error_from(
-                code_of("TIMEOUT"), f"node at {self.address} did not say in time who is there"
-            )
 
     def _remember(self, rows: list[NodeInfo]) -> None:
         alive = [
@@ -501,11 +503,12 @@ class Client(Mesh):
                 work.future.settle(node, run_us, value)
 
     def _on_named(self, link: int, named: list[tuple[int, Any]]) -> None:
-        for correlation, body in named:
-            self._transfers.on_named(link, correlation, body)
+        if self._files is not None:
+            for correlation, body in named:
+                self._files.transfers.on_named(link, correlation, body)
 
     def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
-        if self._transfers.on_error(link, correlation, body):
+        if self._files is not None and self._files.transfers.on_error(link, correlation, body):
             return
         code, node, deaths, text = body
         question = self._questions.pop(correlation, None)
@@ -540,7 +543,7 @@ class Client(Mesh):
         self._questions[correlation] = answer
 
     def _on_answer(self, link: int, correlation: int, body: bytes) -> None:
-        if self._transfers.on_answer(link, correlation, body):
+        if self._files is not None and self._files.transfers.on_answer(link, correlation, body):
             return
         question = self._questions.pop(correlation, None)
         if question is not None:

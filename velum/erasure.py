@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-import zfec
-from typing_extensions import Buffer
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @lru_cache(maxsize=16)
-def _encoder(k: int, m: int) -> zfec.Encoder:
+def _encoder(k: int, m: int) -> Any:
+    import zfec  # here, because few files are in stripes
+
     return zfec.Encoder(k, k + m)
 
 
 @lru_cache(maxsize=16)
-def _decoder(k: int, m: int) -> zfec.Decoder:
+def _decoder(k: int, m: int) -> Any:
+    import zfec
+
     return zfec.Decoder(k, k + m)
 
 

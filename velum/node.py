@@ -174,7 +174,7 @@ class Node(Mesh):
         self._transfers = Transfers(runtime)
         self._store = Store(runtime, self.id, self._transfers, self._replies, ram, repair_rate)
         self._members_known = threading.Event()
-        self.files = Files(FileAccess(runtime, self._transfers, self._know_members))
+        self._files = Files(FileAccess(runtime, self._transfers, self._know_members))
         try:
             self._members = Members(runtime, me, self._watchers(), beacon=self._beacon, seeds=seeds)
         except _core.CoreError as error:
@@ -252,6 +252,11 @@ class Node(Mesh):
     def address(self) -> str:
         """Where it listens, as host:port."""
         return addresses.address_text(self._address)
+
+    @property
+    def files(self) -> Files:
+        """The files in the RAM of the mesh."""
+        return self._files
 
     def nodes(self) -> list[NodeInfo]:
         """Every member this node knows, itself included, by id."""

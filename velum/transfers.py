@@ -13,7 +13,7 @@ there.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -159,7 +159,7 @@ class Transfers:
         self._runtime = runtime
         self.hub = runtime.hub
         self.call_soon = runtime.call_soon
-        self.clock = Clock(secrets.randbits(32))
+        self.clock = Clock(int.from_bytes(os.urandom(4), "little"))
         self._next = 0
         self.links = BulkLinks(runtime, self._opened, self._lost)
         self._outbox = Outbox(runtime, self._link_to, self._cut)
@@ -419,9 +419,7 @@ class Transfers:
         pending.run.handle(io.Refused(pending.node, name, text, pending.number, pending.shard))
         return True
 
-    def on_answer(
-        self, link: int, correlation: int, body: Any, frame: int = frames.ANSWER
-    ) -> bool:
+    def on_answer(self, link: int, correlation: int, body: Any, frame: int = frames.ANSWER) -> bool:
         """ANSWER, NAMES, OFFERED or CLAIMED; False if it came on another link."""
         node = self.links.node_at(link)
         question = self._questions.get(correlation)

@@ -307,7 +307,9 @@ uint64_t velum_port_unix_ms(void) {
 void velum_port_yield(void) {
 }
 
-void *velum_port_pages(size_t n) { return malloc(n); }
+void *velum_port_pages(size_t n) {
+    return malloc(n);
+}
 
 void velum_port_pages_free(void *memory, size_t n) {
     (void)n;

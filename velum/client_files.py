@@ -1,0 +1,39 @@
+"""The files of a client: its transfers, and what it knows of members.
+
+Owns the joining of both to the client's loop. Refuses to know how members are learned of
+(`velum.client`). It is made when a program first asks for files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from velum import addresses
+from velum.api import NodeInfo
+from velum.fileaccess import FileAccess, members_of
+from velum.files import Files
+from velum.runtime import Runtime
+from velum.transfers import Transfers
+
+
+class ClientFiles:
+    """Those of one client."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        rows: Sequence[NodeInfo],
+        lost: Callable[[], None],
+        ready: Callable[[], None],
+    ) -> None:
+        """`rows` are the members by now; `lost()` is called in the loop when one was not reached,
+        `ready()` by callers' threads, and raises if the client was closed."""
+        self.transfers = Transfers(runtime)
+        self.transfers.on_lost = lambda _: lost()
+        self.files = Files(FileAccess(runtime, self.transfers, ready))
+        runtime.call_soon(self.learned, rows)
+
+    def learned(self, rows: Sequence[NodeInfo]) -> None:
+        """The members are these now. In the loop."""
+        where = {row.id: addresses.parse_address(row.address) for row in rows}
+        self.transfers.set_members(members_of(rows), where)
