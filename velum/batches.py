@@ -11,45 +11,23 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from velum.errors import VelumError
-from velum.policy import transfer_io as io
 from velum.policy.filetypes import Coding, Entry, entry_of
 from velum.runtime import Runtime
 from velum.smallfiles import SmallLookup, SmallPut
 from velum.transfers import Transfers
-from velum.uploads import Gate, start_put
+from velum.uploads import Gate, put_by_policy
 
 GROUP = 50  # handed to the loop at once: 200 KiB, a fraction of a millisecond
 UNDER_WAY_MAX = 400  # 1.6 MiB on each link: less than a queue holds
 
 
-class _Fallback:
-    """A put that needs its policy."""
-
-    def __init__(self, batch: PutBatch) -> None:
-        self._batch = batch
-
-    def let_go(self) -> None:
-        """It has no chunks."""
-
-    def finished(self, _entry: Entry) -> None:
-        """It is acknowledged."""
-        self._batch.ended(None)
-
-    def failed(self, error: VelumError) -> None:
-        """It has failed."""
-        self._batch.ended(error)
-
-
 class PutBatch:
     """Puts of one call."""
 
-    def __init__(
-        self, runtime: Runtime, transfers: Transfers, coding: Coding, chunk_bytes: int
-    ) -> None:
+    def __init__(self, runtime: Runtime, transfers: Transfers, coding: Coding) -> None:
         self._runtime = runtime
         self._transfers = transfers
         self._coding = coding
-        self._chunk_bytes = chunk_bytes
         self._gate = Gate(runtime)
         self._group: list[SmallPut] = []
         self._handed = 0
@@ -82,14 +60,11 @@ class PutBatch:
 
     def _small_ended(self, put: SmallPut) -> None:
         if put.entry is not None:
-            self.ended(None)
-            return
-        transfers, sink = self._transfers, _Fallback(self)
-        run = start_put(transfers, put.name, self._coding, self._chunk_bytes, sink)
-        run.start(io.SmallFileReady(put.data))
+            self._put_ended(put.entry, None)
+        else:
+            put_by_policy(self._transfers, put, self._put_ended)
 
-    def ended(self, error: VelumError | None) -> None:
-        """One is over."""
+    def _put_ended(self, _entry: Entry | None, error: VelumError | None) -> None:
         self._ended += 1
         if error is not None and self._error is None:
             self._error = error

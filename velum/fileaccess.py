@@ -185,7 +185,7 @@ class FileAccess:
     def put_many(self, items: Iterable[tuple[str, bytes]], coding: Coding, chunk_bytes: int) -> int:
         """Puts them with many small ones under way at once."""
         self._ready()
-        batch = PutBatch(self._runtime, self._transfers, coding, chunk_bytes)
+        batch = PutBatch(self._runtime, self._transfers, coding)
         count = 0
         try:
             for name, data in items:

@@ -119,22 +119,32 @@ def start_put(
     return PutRun(transfers, transfers.put(digest, name, coding, chunk_bytes), digest, sink)
 
 
-class _SmallEnd:
-    """Settles the future of a small put that goes under its policy."""
+class _Outcome:
+    """Tells how a put without chunks has ended: `then(entry, None)` or `then(None, error)`."""
 
-    def __init__(self, future: TaskFuture) -> None:
-        self._future = future
+    def __init__(self, then: Callable[[Entry | None, VelumError | None], None]) -> None:
+        self._then = then
 
     def let_go(self) -> None:
         """It has no chunks."""
 
     def finished(self, entry: Entry) -> None:
         """It is acknowledged."""
-        self._future.settle(0, 0, entry)
+        self._then(entry, None)
 
     def failed(self, error: VelumError) -> None:
         """It has failed."""
-        self._future.fail(error)
+        self._then(None, error)
+
+
+def put_by_policy(
+    transfers: Transfers,
+    put: SmallPut,
+    then: Callable[[Entry | None, VelumError | None], None],
+) -> None:
+    """Begins a small put anew under its policy. In the loop."""
+    run = start_put(transfers, put.name, put.coding, CHUNK_BYTES, _Outcome(then))
+    run.start(io.SmallFileReady(put.data))
 
 
 def put_small(
@@ -144,15 +154,20 @@ def put_small(
     future = TaskFuture()
     future.driven_by(runtime.drive)
 
+    def settled(entry: Entry | None, error: VelumError | None) -> None:
+        if error is None:
+            future.settle(0, 0, entry)
+        else:
+            future.fail(error)
+
     def ended(put: SmallPut) -> None:
         if put.entry is not None:
             future.settle(0, 0, put.entry)
         else:
-            run = start_put(transfers, put.name, coding, CHUNK_BYTES, _SmallEnd(future))
-            run.start(io.SmallFileReady(data))
+            put_by_policy(transfers, put, settled)
 
     runtime.call_soon(transfers.small.put, (SmallPut(name.encode(), data, coding, ended),))
-    entry: Entry = future.result()
+    entry: Entry = transfers.outcome(future)
     assert entry.manifest is not None
     return info_of(name, entry.version, entry.manifest)
 
