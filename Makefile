@@ -63,11 +63,11 @@ test-c: $(VENV)/build-tools ## C tests under ASan and UBSan
 	@echo "== C tests, AddressSanitizer and UndefinedBehaviorSanitizer"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S csrc -B $(BUILD)/asan -G Ninja --log-level=WARNING -DVELUM_TESTS=ON -DVELUM_SANITIZE=ON
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(BUILD)/asan
-	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD)/asan --output-on-failure
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD)/asan --output-on-failure -j 2
 
 test-py: $(VENV)/test-tools ## Python tests: policies, simulator, codec, real nodes
 	@echo "== Python tests"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -m 'not soak'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -m 'not soak' -n 2 --dist loadfile
 
 check: $(VENV)/check-tools ## ruff, mypy, clang-format, the tree's own checks
 	@$(BIN)/ruff check velum tests bench examples tools

@@ -96,6 +96,8 @@ class FakeMesh(Mesh):
     every wish is noted in `asked`.
     """
 
+    files: Any = None  # those who need them give their own
+
     def __init__(self) -> None:
         self.address = "127.0.0.1:8001"
         self.calls: list[tuple[Any, ...]] = []
