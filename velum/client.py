@@ -92,6 +92,7 @@ class Client(Mesh):
         self._runtime = Runtime(self._hub, "velum client")
         self._scatters = ClientJobs(self._runtime, self._number, self._push)
         self._files: ClientFiles | None = None
+        self._making_files = threading.Lock()
         self._runtime.unfinished = lambda: len(self._sent) + len(self._scatters)
         self._runtime.at_end(self._ended)
         self._runtime.on_event(_core.OPENED, self._on_opened)
@@ -129,12 +130,13 @@ class Client(Mesh):
     @property
     def files(self) -> Files:
         """The files in the RAM of the nodes."""
-        if self._files is None:
-            from velum.client_files import ClientFiles  # here: most programs never ask for it
+        with self._making_files:
+            if self._files is None:
+                from velum.client_files import ClientFiles  # here: most programs never ask for it
 
-            rows = self.nodes()
-            lost = partial(self._learn_soon, LEARN_SOON_MS)
-            self._files = ClientFiles(self._runtime, rows, lost, self._raise_if_closed)
+                rows = self.nodes()
+                lost = partial(self._learn_soon, LEARN_SOON_MS)
+                self._files = ClientFiles(self._runtime, rows, lost, self._raise_if_closed)
         return self._files.files
 
     def _raise_if_closed(self) -> None:

@@ -31,9 +31,9 @@ class ClientFiles:
         self.transfers = Transfers(runtime)
         self.transfers.on_lost = lambda _: lost()
         self.files = Files(FileAccess(runtime, self.transfers, ready))
-        runtime.call_soon(self.learned, rows)
+        self.learned(rows)  # here: nobody else knows of these transfers yet
 
     def learned(self, rows: Sequence[NodeInfo]) -> None:
-        """The members are these now. In the loop."""
+        """The members are these now. In the loop, but for the first time."""
         where = {row.id: addresses.parse_address(row.address) for row in rows}
         self.transfers.set_members(members_of(rows), where)

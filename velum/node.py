@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from velum import _core, addresses, frames
 from velum.addresses import Address
 from velum.api import Mesh, NodeInfo, Work
+from velum.arrival import Arrival
 from velum.compute import Compute
 from velum.errors import VelumError, code_of, error_from, from_core
 from velum.executions import Executions, Lane, Leases
@@ -181,6 +182,9 @@ class Node(Mesh):
             self._close_services()
             raise from_core(error) from None
         self._compute.members = self._scatter_service.members = self._members
+        self._arrival = Arrival(
+            runtime, lambda: self._members.policy.joined, bool(seeds) or self._beacon is not None
+        )
         self._joblist = JobList(runtime, self._members, self._scatter_service)
         runtime.on_event(_core.OPENED, self._on_opened)
         runtime.on_event(_core.CLOSED, self._on_closed)
@@ -193,6 +197,7 @@ class Node(Mesh):
         for service in (self._members, self._compute, self._scatter_service):
             runtime.call_soon(service.start)
         runtime.call_soon(self._members_changed)
+        runtime.call_soon(self._arrival.then, self._members_known.set)
         runtime.start()
 
     def _build_services(
@@ -411,9 +416,10 @@ class Node(Mesh):
 
     def _on_query(self, link: int, correlation: int, topic: str) -> None:
         if topic == "nodes":
-            answer: Any = [row.as_dict() for row in self._nodes()]
-        elif topic == "status":
-            answer = self._status()
+            self._arrival.then(lambda: self._answer_nodes(link, correlation))
+            return
+        if topic == "status":
+            answer: Any = self._status()
         elif topic == TOPIC:
             answer = self._store.here()
         elif topic == HERE:
@@ -427,6 +433,10 @@ class Node(Mesh):
             self._replies.error(link, correlation, code_of("QUERY"), f"unknown query {topic!r}")
             return
         self._replies.answer(link, correlation, json.dumps(answer).encode())
+
+    def _answer_nodes(self, link: int, correlation: int) -> None:
+        rows = [row.as_dict() for row in self._nodes()]
+        self._replies.answer(link, correlation, json.dumps(rows).encode())
 
     def _info(self, member: types.Member) -> NodeInfo:
         update, health = member.update, member.health
@@ -495,7 +505,6 @@ class Node(Mesh):
         rows = [self._info(member) for member in everyone.values()]
         where = {row.id: addresses.parse_address(row.address) for row in rows}
         self._transfers.set_members(members_of(rows), where)
-        self._members_known.set()
 
     def _linked(self, node: int, link: int) -> None:
         self._compute.linked(node, link)

@@ -77,6 +77,7 @@ class Store:
         self._copier = Copier(runtime, me, transfers, self.chunks, self._holding_event)
         self._links: dict[int, int] = {}  # links for files: the member behind, 0 of a client
         self._incarnations: dict[int, int] = {}  # of the members present
+        self._left: set[int] = set()  # members that have left in order
         self._budgets: dict[int, int] = {}  # by member, MiB
         self._next_ticket = 1
         self._entry_tickets: dict[int, tuple[int, int]] = {}  # link, correlation
@@ -134,6 +135,7 @@ class Store:
     def members_changed(self, members: dict[int, types.Member]) -> None:
         """All members known, as they are now; called when any changes, and when budgets are heard.
         Suspected ones keep their place until they are given up."""
+        self._hear_of_leavers(members)
         present = {
             node: member
             for node, member in members.items()
@@ -155,14 +157,19 @@ class Store:
         self._incarnations = incarnations
         self._budgets = budgets
         for node in went | restarted:
-            if node in members and members[node].state == types.LEFT:
-                self._holding_event(holdings_io.MemberLeft(node))
             self._catalog_event(catalog_io.MemberLost(node))
         for node in came | restarted:
             self._catalog_event(catalog_io.MemberSeen(node))
         shares = tuple(Budget(node, mib) for node, mib in sorted(budgets.items()))
         self._holding_event(holdings_io.MembersChanged(shares, frozenset(restarted)))
         self._care_event(care_io.MembersChanged(shares))
+
+    def _hear_of_leavers(self, members: dict[int, types.Member]) -> None:
+        """Of one that was taken for dead it is told later that it had left, too."""
+        left = {node for node, member in members.items() if member.state == types.LEFT}
+        for node in left - self._left:
+            self._holding_event(holdings_io.MemberLeft(node))
+        self._left = left
 
     def on_opened(self, link: int, node: int) -> None:
         """A link for files was opened by a member, or by a client (0)."""
@@ -349,7 +356,7 @@ class Store:
 
     def here(self) -> dict[str, Any]:
         """What this node has, as plain data."""
-        budget, used, reserved, _count, _arriving = self.chunks.figures()
+        budget, used, reserved, _count, arriving = self.chunks.figures()
         names, tombstones, formers, names_bytes, names_room, _stamp, files = self.names.figures()
         at_risk, damaged, checked = self._care.counts()
         figures = self._holdings.figures()
@@ -370,7 +377,7 @@ class Store:
                 "bytes": names_bytes,
                 "room": names_room,
             },
-            "chunks": figures._asdict(),
+            "chunks": {**figures._asdict(), "reserved": reserved, "arriving": arriving},
         }
 
     # ---- timers ----

@@ -167,6 +167,7 @@ class Peer:
         self.socket.connect(("127.0.0.1", port))
         self.socket.settimeout(PATIENCE_S)
         self._unread = b""
+        self._begin = 0  # of the first frame in it that was not handed out
         if said:
             self.send(said)
 
@@ -208,11 +209,10 @@ class Peer:
     def raw_frames(self) -> Iterator[bytes]:
         """The same, unread but for the length."""
         while True:
-            begin = 0
-            while (end := self._end_of_frame(begin)) is not None:
+            while (end := self._end_of_frame(self._begin)) is not None:
+                begin, self._begin = self._begin, end
                 yield self._unread[begin:end]
-                begin = end
-            self._unread = self._unread[begin:]
+            self._unread, self._begin = self._unread[self._begin :], 0
             try:
                 data = self.socket.recv(1 << 18)
             except ConnectionError:
