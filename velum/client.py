@@ -247,12 +247,12 @@ class Client(Mesh):
 
     def _doubt_at(self) -> int | None:
         """When a node that says no more of scatters is asked for a sign of life; if it has been,
-        when it is turned away from."""
-        if not self._home or not len(self._scatters):
+        or was asked where files are, when it is turned away from."""
+        if not self._home or not (len(self._scatters) or self._files is not None):
             return None
-        if self._asked_at is None:
-            return self._scatters.heard_at + QUIET_MS
-        return max(self._scatters.heard_at, self._asked_at) + SILENT_MS
+        if self._asked_at is not None:
+            return max(self._scatters.heard_at, self._asked_at) + SILENT_MS
+        return self._scatters.heard_at + QUIET_MS if len(self._scatters) else None
 
     def _attach(self) -> None:
         now = now_ms()
@@ -334,7 +334,8 @@ class Client(Mesh):
             self._waiting.append(correlation)
 
     def _turn_away(self) -> None:
-        """The node is stopped, or cut off: any other can tell of the scatters."""
+        """The node is stopped, or cut off: any other can tell of the scatters, and who is there. A
+        node that was cut off will say for a while that nobody is."""
         text = "the node is silent"
         self._hub.drop(self._home, code_of("TIMEOUT"), text)
         self._on_closed(self._home, 0, code_of("TIMEOUT"), True, 0, text)

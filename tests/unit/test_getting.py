@@ -396,8 +396,8 @@ def test_shards_that_make_something_else_are_no_rescue() -> None:
 class LookRig(Rig):
     """A lookup, begun."""
 
-    def __init__(self, *ids: int) -> None:
-        self.who = members(*ids)
+    def __init__(self, *ids: int, suspected: tuple[int, ...] = ()) -> None:
+        self.who = members(*ids, suspected=suspected)
         super().__init__(Lookup(DIGEST, self.who))
         self.order = self.who.placement.keepers(DIGEST, len(ids))
         self.do(io.TimePassed())
@@ -512,6 +512,17 @@ def test_too_few_keepers_to_know() -> None:
     rig.none(a)
     said = rig.wait(WAIT_MS)
     assert isinstance(said[-1], io.Unreachable) and "no answer in time" in said[-1].text
+
+
+def test_suspected_keepers_may_know_what_the_others_do_not() -> None:
+    a, b, c, d = LookRig(1, 2, 3, 4).order
+    rig = LookRig(1, 2, 3, 4, suspected=(b, c))
+    said = rig.none(a, d)
+    assert isinstance(said[-1], io.Unreachable), "here may be what was cut off"
+    rig = LookRig(1, 2, 3, 4, suspected=(b,))
+    assert rig.none(a, c, d)[-1] == io.NotFound(), "two keepers know that there is none"
+    rig = LookRig(1, 2, suspected=(2,))
+    assert isinstance(rig.none(1)[-1], io.Unreachable)
 
 
 def test_one_answer_will_do_when_the_others_are_silent() -> None:

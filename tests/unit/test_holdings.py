@@ -175,6 +175,18 @@ def test_a_sender_that_does_not_send_gives_up_its_place() -> None:
     assert rig.do(io.ChunkStored(PUTTER, KEY, True)) == []
 
 
+def test_a_hold_that_is_withdrawn_gives_up_its_place_and_only_its_own() -> None:
+    rig = Rig(1, 2, 3)
+    rig.hold(KEY, comes=False)
+    ticket = next(iter(rig.holdings._arriving.values())).ticket
+    rig.do(io.HoldWithdrawn(PUTTER, ticket + 1))
+    rig.do(io.HoldWithdrawn(PUTTER + 1, ticket))
+    assert rig.chunks.reserved
+    assert rig.do(io.HoldWithdrawn(PUTTER, ticket)) == []
+    assert not rig.chunks.reserved
+    assert rig.hold(KEY, link=51) == [ft.SEND, ft.KEPT]
+
+
 def test_a_wrong_hash_or_size_or_claim_is_bad() -> None:
     rig = Rig(1, 2, 3)
     rig.hold(KEY, comes=False)
@@ -447,6 +459,23 @@ def test_who_became_a_holder_is_told_the_claims_though_it_has_the_chunk(place: i
     assert rig.holdings.figures().repair_bytes == 0, "nothing is expected to travel"
 
 
+def test_another_claim_is_handed_to_who_may_hold_it_for_the_first_one_only() -> None:
+    rig = Rig(1, 2, 3)
+    key = keys_held_by(ME, rig.ids, 1)[0]
+    (other,) = {*holders(key, rig.ids)} - {ME}
+    rig.file(key)
+    rig.settle(n2=HAVE, n3=HAVE)
+    assert rig.holdings.figures().unconfirmed == 0
+    assert rig.hold(key, claim(2)) == [ft.HAVE]
+    out = rig.settle(n2=HAVE, n3=HAVE)
+    assert [(copy.node, copy.claims) for copy in of(out, io.SendCopy)] == [
+        (other, [claim(1), claim(2)])
+    ]
+    rig.do(io.CopyEnded(other, key, ft.HAVE))
+    rig.answer(rig.wait(SOON_MS), {other: HAVE})
+    assert rig.holdings.figures().unconfirmed == 0
+
+
 def holders(key: Key, ids: tuple[int, ...]) -> tuple[int, ...]:
     return Placement([Budget(id, 64) for id in ids]).holders(key, 2)
 
@@ -678,6 +707,25 @@ def test_the_holder_of_the_first_shard_there_rebuilds_what_lacks() -> None:
     rig.during(SOON_MS)
     figures = rig.holdings.figures()
     assert (figures.at_risk, figures.unconfirmed, figures.repaired_bytes) == (0, 0, 4000)
+
+
+def test_another_claim_of_a_stripe_is_handed_to_the_first_who_hands_it_on() -> None:
+    rig = Striped(1, 1, 2, 3, 4)
+    rig.look()
+    assert rig.holdings.figures().unconfirmed == 0
+    again = [rig.shard(index)._replace(version=Version(2, 7)) for index in range(4)]
+    assert rig.hold(rig.keys[1], again[1]) == [ft.HAVE]
+    out, told = rig.look(), set[int]()
+    while rig.holdings.figures().unconfirmed:
+        assert rig.now < START + 60_000, "stuck"
+        assert rig.holdings.figures().repair_bytes == 0, "nothing is expected to travel"
+        for rebuild in of(out, io.Rebuild):
+            for piece in rebuild.missing:
+                assert piece.claims == (rig.shard(piece.index), again[piece.index])
+                told.add(piece.index)
+            rig.do(io.RebuildEnded(rebuild.what, [ft.HAVE] * len(rebuild.missing)))
+        out = rig.during(1000)
+    assert 0 in told
 
 
 def test_a_later_one_waits_for_the_first() -> None:

@@ -613,6 +613,18 @@ def test_it_gives_up_when_others_are_later_each_time() -> None:
     assert rig.do(io.VersionHeard(1, ft.NAMED_LATER, later))[-1].code == "UNCERTAIN"
 
 
+def test_what_a_keeper_took_in_an_earlier_round_leaves_it_uncertain() -> None:
+    rig = three()
+    first, second, *_ = rig.put_chunks(1)
+    rig.kept(first)
+    later = Version(first.entry.version.stamp + 5, 9)
+    rig.do(io.VersionHeard(second.node, ft.NAMED_LATER, later))
+    rig.do(io.Aborted())
+    assert rig.one(io.Fail).code == "UNCERTAIN"
+    releases = rig.all(io.Release)
+    assert releases and {r.version for r in releases} == {rig.put.version}, "only of this round"
+
+
 def test_a_version_from_too_far_ahead_cannot_be_overtaken() -> None:
     rig = PutRig(members(1))
     rig.do(io.SmallFileReady(b"x"))

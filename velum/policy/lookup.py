@@ -10,8 +10,8 @@ chunks. docs/storage.md, section 3, says it in words; `transfer_io.py` has the e
     knows something                  for the entry
     all asked know nothing           the third, then all members are asked
     all have answered or are lost,   one answer that names an entry will do: Found;
-    or WAIT_MS has passed            NotFound if two keepers, or all there are, know nothing;
-                                     else Unreachable
+    or WAIT_MS has passed            NotFound if two keepers, or all there are, the suspected ones
+                                     too, know nothing; else Unreachable
 
 A node is asked for the entry at most twice and for the version once, so it ends. A tombstone is
 NotFound.
@@ -223,13 +223,17 @@ class Lookup:
             gone = self._best.manifest is None
             self._end(NotFound(self._best) if gone else Found(self._best))
             return
-        keepers = self._keepers()
+        # Who is suspected may have it: this node may be the one that was cut off.
+        keepers = self._members.placement.keepers(self.digest, KEEPERS_ASKED)
         nothing = [node for node in keepers if self._said.get(node) == _NOTHING]
         known = any(version != _NOTHING for version in self._said.values())
         if keepers and len(nothing) >= min(ANSWERS, len(keepers)) and not known:
             self._end(NotFound())
         else:
-            said = [f"node {node}: {why}" for node, why in sorted(self._failed.items())]
+            failed = {node: "is suspected" for node in keepers if node not in self._members.alive}
+            said = [
+                f"node {node}: {why}" for node, why in sorted({**failed, **self._failed}.items())
+            ]
             text = ", ".join(said) or "nobody is alive"
             self._end(Unreachable(f"too few keepers of the name answer: {text}"))
 

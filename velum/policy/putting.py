@@ -188,6 +188,7 @@ class Put:
         self._free: dict[int, int] = {}  # bytes, as last heard
         self._manifest: Manifest | None = None  # once the stream has ended
         self._commit: Commit | None = None
+        self._heard_of = False  # a keeper may have an entry of a version before this one
         self._info = PutInfo()
         self._over = False
         self._now = 0
@@ -580,7 +581,7 @@ class Put:
         else:
             code = "UNREACHABLE"
             text = f"no node that gives RAM can be reached for {what} {unit.number}"
-        self._fail(code if self._is_nowhere() else "UNCERTAIN", text)
+        self._fail(code, text)
 
     # ---- nodes come and go ----
 
@@ -679,6 +680,7 @@ class Put:
         """A keeper has a greater version: all is claimed again under one that is greater still."""
         assert commit.later is not None
         commit.close(self._now)
+        self._heard_of |= not commit.nowhere
         if not self._clock.heard(commit.later, self._unix_ms()):
             text = "a keeper has a version from a clock too far ahead of this one"
             self._fail("VERSION_AHEAD", text)
@@ -706,10 +708,7 @@ class Put:
     # ---- the end ----
 
     def _on_aborted(self, _event: Aborted) -> None:
-        if self._is_nowhere():
-            self._fail("CANCELLED", "the put was given up")
-        else:
-            self._fail("UNCERTAIN", "given up while the keepers of the name were told")
+        self._fail("CANCELLED", "the put was given up")
 
     def _is_nowhere(self) -> bool:
         """Surely no keeper has this version's entry; nobody waits for answers to it any more."""
@@ -718,15 +717,18 @@ class Put:
         return self._commit is None or self._commit.nowhere
 
     def _fail(self, code: str, text: str, figures: tuple[Figure, ...] = ()) -> None:
-        """Ends it; its claims too, unless a keeper may have its entry."""
+        """Ends it; its claims too, unless a keeper may have its entry: then it is UNCERTAIN."""
         if self._over:
             return
         self._over = True
+        nowhere = self._is_nowhere()
+        if code != "VERSION_AHEAD" and (self._heard_of or not nowhere):
+            code = "UNCERTAIN"
         for node, slots in self._at.items():
             for slot in slots:
                 if slot.state in (ASKED, SENDING):
                     self._out.append(Withdraw(node, slot.unit.number, slot.shard))
-        if self._version is not None and self._is_nowhere():
+        if self._version is not None and nowhere:
             for node in self._claimed:
                 self._out.append(Release(node, RELEASE_THIS, self.digest, self._version))
         self._out.append(Fail(code, text, figures))

@@ -211,6 +211,7 @@ class Tending:
             assert id in self._settled or id in waiting or id in self._looks, "forgotten"
         assert self._settled <= self._slots.keys() | self._stripes.keys()
         assert self._risk.keys() <= self._slots.keys() | self._stripes.keys()
+        assert self._surplus.keys() <= self._slots.keys()
         self._repairs.validate()
 
     def here(self, key: Key) -> bool:
@@ -264,10 +265,9 @@ class Tending:
                 grown = True
         if grown:
             self._place(slot)
-            if self._me not in slot.wanted:
-                slot.told = ()
-            elif fresh:
-                slot.told = slot.wanted
+            # Who puts a chunk tells all its holders, but may have failed to. That shows by the
+            # chunk lacking there, if it was not there for another's sake.
+            slot.told = slot.wanted if fresh and self._me in slot.wanted else ()
             slot.handed.clear()
         self._unsettle(key, self.now + LOOK_FIRST_MS)
         if self._scrub.due_ms is None:
@@ -281,6 +281,8 @@ class Tending:
             if stripe is None:
                 stripe = Stripe(place.k, place.m, place.keys, slot.size)
                 self._stripes[id] = stripe
+            elif claim[:2] not in stripe.claims:
+                stripe.told = 0  # as in `note`
             stripe.claims[claim[:2]] = stripe.claims.get(claim[:2], 0) | 1 << place.index
             claim = claim._replace(place=place._replace(keys=stripe.keys))
             self._unsettle(id, self.now + LOOK_FIRST_MS)
@@ -322,6 +324,7 @@ class Tending:
         for node in slot.seen:
             self._repairs.discard(Job(key, node))
         self._forget_look(key)
+        self._surplus.pop(key, None)
         if slot.here:
             self._chunks.drop(key)
             self._gone(slot)
