@@ -1,14 +1,14 @@
-"""A chaos run: scatters on a mesh of real processes that are killed, stopped, parted and restarted.
+"""A chaos run: scatters, or files, on a mesh of processes that are killed, stopped and parted.
 
 Owns the run from the first node to the last removed file: what is started, what is checked, what is
 reported. Refuses to know terminals: what happens is handed to `on_line` and `on_glance`. What
-befalls the nodes is `velum.chaosmesh`, what they compute `velum.chaosjobs`, and `velum.chaoswatch`
-looks after memory, logs and leftovers.
+befalls the nodes is `velum.chaosmesh`, what they compute `velum.chaosjobs`, which files they keep
+`velum.chaosfiles`, and `velum.chaoswatch` looks after memory, logs and leftovers.
 
-A run is right if every answer has the bits of the one that a node alone gives, none is late, no
-node ends or logs a fault that was not asked for, and afterwards the mesh is whole again, does
-nothing, holds no more memory than its bounds say, and leaves no process. The first thing that is
-not right ends the run.
+A run is right if every answer has the bits of the one that a node alone gives, or every file those
+that were put last, none is late, no node ends or logs a fault that was not asked for, and
+afterwards the mesh is whole again, does nothing, holds no more memory than its bounds say, and
+leaves no process. The first thing that is not right ends the run.
 
 One seed decides all that can be decided before: works, times, kinds of adversity, whom. The clock
 decides the rest: a seed is run again to meet the same adversity, not the same instants.
@@ -27,8 +27,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from velum.chaosfiles import FileStreams, FileTally
 from velum.chaosjobs import BadJob, Streams, Tally, Work, answer_alone, draw_works
-from velum.chaosmesh import ChaosMesh, draw_strikes
+from velum.chaosmesh import FLAP, KILL, LEAVE, PART, ROUGH, STOP, ChaosMesh, Manner, draw_strikes
 from velum.chaoswatch import MARK, Life, Logs, Memory, leftovers, new_mark
 from velum.client import connect
 from velum.errors import VelumError, code_of
@@ -37,6 +38,7 @@ from velum.policy.jobs_tuning import RETAIN_BYTES_MAX
 
 NODES_MIN: Final = 3  # two stand at any time
 NODES_MAX: Final = 64
+STORE_NODES_MIN: Final = 4  # three keepers of every name stand at any time
 TICK_S: Final = 0.05
 CALM_S: Final = 120.0  # until all that struck has passed, restarts on a busy machine included
 IDLE_S: Final = 30.0  # until no node runs or coordinates anything once all jobs have ended
@@ -46,6 +48,16 @@ ASK_S: Final = 10.0
 # A node keeps finished jobs for an hour, RETAIN_BYTES_MAX of them at most. Beside these a process
 # grows while it works: frames under way, the allocator's own loss.
 GROWTH_MIB_MAX: Final = (RETAIN_BYTES_MAX >> 20) + 64
+
+# Beside the RAM that it gives to chunks a node needs 50 MiB for itself, some for names, and what is
+# under way on its links.
+BESIDE_MIB_MAX: Final = 128
+
+# What befalls a mesh that keeps files. It takes a member 10 s to give up another for certain, and
+# repair begins 2 s later: some of this lasts longer, some does not.
+FILE_WEIGHTS: Final = {KILL: 5, STOP: 3, LEAVE: 2, PART: 3, FLAP: 1}
+FILE_DOWN_S: Final = (0.2, 12.0)
+FILE_AWAY_S: Final = (0.2, 20.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class Settings:
     nodes: int = 6
     workers: int = 1
     netns: str = "auto"
+    store: bool = False  # files, not scatters
+    ram_mib: int = 256  # of each node for chunks of files
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Report:
     settings: Settings
     networks: bool
     works: int = 0
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally | FileTally = field(default_factory=Tally)
     strikes: Counter[str] = field(default_factory=Counter)
     lives: list[Life] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -94,21 +108,20 @@ class Report:
         """The command that does it again."""
         s = self.settings
         netns = "on" if self.networks else "off"
+        store = f" --store --ram {s.ram_mib}M" if s.store else ""
         return (
             f"velum chaos --seed {s.seed} --nodes {s.nodes} --seconds {s.seconds:g} "
-            f"--workers {s.workers} --netns {netns}"
+            f"--workers {s.workers} --netns {netns}{store}"
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        tally = asdict(self.tally)
-        del tally["running"]
         return {
             "right": self.right,
             **asdict(self.settings),
             "netns": self.networks,
             "works": self.works,
-            "jobs": {name: round(v, 3) if name[:4] == "slow" else v for name, v in tally.items()},
+            "files" if self.settings.store else "jobs": self.tally.as_dict(),
             "strikes": dict(self.strikes.most_common()),
             "memory": [life.as_dict() for life in self.lives],
             "faults": self.faults,
@@ -136,6 +149,7 @@ class Chaos:
         self._report = Report(settings, networks=False)
         self._mark = new_mark()
         self._memory = Memory()
+        self._files: FileStreams | None = None
 
     def run(self) -> Report:
         """Runs it, and leaves nothing behind but the logs of a run that was not right. Raises
@@ -159,7 +173,7 @@ class Chaos:
 
     def _run(self, directory: Path, stack: ExitStack) -> None:
         settings, report = self._settings, self._report
-        works = self._answer_alone()
+        works = [] if settings.store else self._answer_alone()
         report.works = len(works)
         networks = self._networks(stack)
         report.networks = networks is not None
@@ -168,8 +182,9 @@ class Chaos:
         mesh = ChaosMesh(
             settings.seed,
             settings.nodes,
-            settings.workers,
+            self._words(),
             directory,
+            manner=self._manner(),
             networks=networks,
             environment={MARK: self._mark},
             on_fault=self._fault,
@@ -179,7 +194,7 @@ class Chaos:
         stack.callback(mesh.close)
         seconds = mesh.wait_complete()
         self._on_line(f"{settings.nodes} nodes see each other after {seconds:.1f} s")
-        streams = Streams(settings.seed, works, mesh.choose, self._job_right, self._job_bad)
+        streams = self._begin(mesh, works, directory)
         stack.callback(streams.abandon)
         report.tally, report.strikes = streams.tally, mesh.counts
         self._strike(mesh, streams, networks is not None)
@@ -213,21 +228,46 @@ class Chaos:
             return None
         return stack.enter_context(Networks(range(1, settings.nodes + 1)))
 
+    def _words(self) -> list[str]:
+        """More words for every `velum node`."""
+        words = ["--workers", str(self._settings.workers)]
+        return [*words, "--ram", f"{self._settings.ram_mib}M"] if self._settings.store else words
+
+    def _manner(self) -> Manner:
+        if not self._settings.store:
+            return ROUGH
+        return Manner(FILE_WEIGHTS, FILE_DOWN_S, FILE_AWAY_S, FILE_AWAY_S, 1, self._whole)
+
+    def _whole(self, since: float) -> bool:
+        """Whether every file has had all its copies for a while, since all nodes stand."""
+        return self._files is not None and self._files.watch.whole(since)
+
+    def _begin(self, mesh: ChaosMesh, works: list[Work], directory: Path) -> Streams | FileStreams:
+        """What the mesh has to do meanwhile begins."""
+        seed, seconds = self._settings.seed, self._settings.seconds
+        if not self._settings.store:
+            return Streams(seed, works, mesh.choose, self._job_right, self._job_bad)
+        log = directory / "calls.log"
+        self._files = FileStreams(seed, seconds, mesh, log, self._on_line, self._fault)
+        return self._files
+
     # ---- the run ----
 
-    def _strike(self, mesh: ChaosMesh, streams: Streams, networks: bool) -> None:
+    def _strike(self, mesh: ChaosMesh, streams: Streams | FileStreams, networks: bool) -> None:
         """The time in which things happen."""
         settings = self._settings
-        mesh.begin(draw_strikes(settings.seed, settings.seconds, networks))
+        weights = self._manner().weights
+        mesh.begin(draw_strikes(settings.seed, settings.seconds, networks, weights))
         began = time.monotonic()
         while (elapsed_s := time.monotonic() - began) < settings.seconds:
             if self._tick(mesh, streams, elapsed_s):
                 return
 
-    def _settle(self, mesh: ChaosMesh, streams: Streams) -> None:
+    def _settle(self, mesh: ChaosMesh, streams: Streams | FileStreams) -> None:
         """The time in which all passes, and the last jobs end."""
         if self._wrong.is_set():
             return
+        mesh.cease()
         self._on_line("nothing more strikes; waiting for what has to pass, and for the last jobs")
         waiter = threading.Thread(target=streams.finish, name="last jobs", daemon=True)
         waiter.start()
@@ -245,9 +285,11 @@ class Chaos:
         except VelumError as error:
             self._fault(str(error))
 
-    def _tick(self, mesh: ChaosMesh, streams: Streams, elapsed_s: float) -> bool:
+    def _tick(self, mesh: ChaosMesh, streams: Streams | FileStreams, elapsed_s: float) -> bool:
         """Does what is due, and looks; true when something was wrong."""
         mesh.step()
+        if self._files is not None:
+            self._files.look()
         self._memory.look(mesh.mesh.nodes.values())
         tally = streams.tally
         self._on_glance(Glance(elapsed_s, tally.right, tally.running, len(mesh.standing())))
@@ -280,6 +322,12 @@ class Chaos:
                     time.sleep(TICK_S)
 
     def _check_memory(self) -> None:
+        if self._settings.store:
+            most = self._settings.ram_mib + BESIDE_MIB_MAX
+            for life in self._report.lives:
+                if life.max_mib > most:
+                    self._fault(f"node {life.node} held {life.max_mib} MiB, more than {most}")
+            return
         for life in self._report.lives:
             if life.max_mib - life.min_mib > GROWTH_MIB_MAX:
                 self._fault(

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from velum.client import Client, connect
@@ -166,6 +166,12 @@ class Tally:
         self.adoptions += record.epoch - 1
         self.slowest_s = max(self.slowest_s, took_s)
         self.slowest_share = max(self.slowest_share, took_s / late_s)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        plain = asdict(self)
+        del plain["running"]
+        return {name: round(v, 3) if name[:4] == "slow" else v for name, v in plain.items()}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ like to do. Whom it may strike depends on who stands then, so two runs of a seed
 clock decides, and in no more. At least two nodes stand at any time: they run, they are not stopped,
 and clients reach them. One node, drawn by the seed, is stopped and cut off like the others, but
 never killed: what it holds in memory can be watched from the beginning to the end.
+
+A mesh that keeps files may lose one node, and then none before it is whole again: there the plan's
+clock stands still while anything is struck, and until `whole` says so. All nodes stand when a
+strike comes, so that whom it strikes follows from the seed too.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +60,23 @@ PART, FLAP = "partition", "flap"
 WEIGHTS: Final = {KILL: 5, STOP: 4, LEAVE: 2, KILL_WORKER: 3, STOP_WORKER: 2, PART: 4, FLAP: 2}
 WITH_NETWORKS: Final = (PART, FLAP)
 
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a mesh is treated. Without `whole` one strike does not wait for another to pass."""
+
+    weights: Mapping[str, int]
+    down_s: Span = DOWN_S
+    stopped_s: Span = STOPPED_S
+    parted_s: Span = PARTED_S
+    apart_max: int = 1 << 16  # nodes cut off at once
+    whole: Callable[[float], bool] | None = None  # since all nodes stand, which they do since then
+
+
+ROUGH: Final = Manner(WEIGHTS)
+
 
 @dataclass(frozen=True)
 class Strike:
@@ -66,10 +87,12 @@ class Strike:
     rng: random.Random
 
 
-def draw_strikes(seed: int, seconds: float, networks: bool) -> list[Strike]:
+def draw_strikes(
+    seed: int, seconds: float, networks: bool, weights: Mapping[str, int] = WEIGHTS
+) -> list[Strike]:
     """The plan of a run."""
     rng = random.Random(f"strikes {seed}")
-    weights = {k: w for k, w in WEIGHTS.items() if networks or k not in WITH_NETWORKS}
+    weights = {k: w for k, w in weights.items() if networks or k not in WITH_NETWORKS}
     strikes: list[Strike] = []
     at_s = rng.uniform(*STRIKE_S)
     while at_s < seconds:
@@ -87,26 +110,30 @@ class ChaosMesh:
         self,
         seed: int,
         count: int,
-        workers: int,
+        options: Sequence[str],
         directory: Path,
         *,
+        manner: Manner,
         networks: Networks | None,
         environment: dict[str, str],
         on_fault: Callable[[str], None],
         on_strike: Callable[[str], None],
         on_log: Callable[[int, str], None],
     ) -> None:
-        """Starts the nodes; `directory` is for what they keep. Without `networks` they share this
-        machine's loopback, and none can be cut off. The callbacks may come from any thread."""
+        """Starts the nodes; `options` are more words of `velum node`, `directory` is for what they
+        keep. Without `networks` they share this machine's loopback, and none can be cut off. The
+        callbacks may come from any thread."""
         rng = random.Random(f"mesh {seed}")
         self.counts: Counter[str] = Counter()
         self.spared = rng.randint(1, count)
         self._ids = range(1, count + 1)
         self._directory = directory
+        self._manner = manner
         self._networks = networks
         self._on_fault = on_fault
         self._on_strike = on_strike
-        self._began = time.monotonic()
+        self._began = self._stepped = time.monotonic()
+        self.quiet_since: float | None = None  # nothing strikes, and all nodes stand
         self._strikes: deque[Strike] = deque()
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._ordered = 0
@@ -119,7 +146,7 @@ class ChaosMesh:
         self._mesh = LocalMesh(
             self._ids,
             ports=self._ports(),
-            options=self._options(workers, rng.random() < 0.5),
+            options=[*options, *self._options(rng.random() < 0.5)],
             own=self._own,
             prefix=networks.prefix if networks else lambda _: (),
             environment=environment,
@@ -133,8 +160,8 @@ class ChaosMesh:
         free = _free_ports(len(self._ids))
         return lambda id: free[id - 1]
 
-    def _options(self, workers: int, beacons: bool) -> list[str]:
-        words = ["--workers", str(workers), "--log-level", "debug"]
+    def _options(self, beacons: bool) -> list[str]:
+        words = ["--log-level", "debug"]
         if self._networks is None:
             return [*words, "--beacon-port", str(free_beacon_port())]
         joins = [f"{self._networks.address(id)}:{8000 + id}" for id in self._ids]
@@ -181,9 +208,16 @@ class ChaosMesh:
         away = self._networks.away if self._networks else frozenset()
         return [id for id in self.serving() if id not in away]
 
-    def choose(self, rng: random.Random) -> str:
-        """The address of one of them; empty when there is none at this moment."""
+    def seeing(self) -> list[int]:
+        """Of those, the ones that see all others of them."""
         standing = self.standing()
+        return [id for id in standing if self._mesh.nodes[id].peers >= {*standing} - {id}]
+
+    def choose(self, rng: random.Random) -> str:
+        """The address of one of those that stand; empty when there is none at this moment. Where
+        one strike waits for another to pass, it sees the others: one that was cut off has a mesh of
+        its own until it has found them again."""
+        standing = self.standing() if self._manner.whole is None else self.seeing()
         return self._mesh.nodes[rng.choice(standing)].address if standing else ""
 
     @property
@@ -195,15 +229,20 @@ class ChaosMesh:
 
     def begin(self, strikes: list[Strike]) -> None:
         """The plan starts now."""
-        self._began = time.monotonic()
+        self._began = self._stepped = time.monotonic()
         self._strikes.extend(strikes)
+
+    def cease(self) -> None:
+        """What of the plan is left does not happen."""
+        self._strikes.clear()
 
     def step(self) -> None:
         """Does all that is due."""
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             heappop(self._later)[2]()
-        while self._strikes and self._began + self._strikes[0].at_s <= now:
+        self._look_around(now)
+        while self._may_strike() and self._began + self._strikes[0].at_s <= now:
             self._strike(self._strikes.popleft())
         for id, by in list(self._starting.items()):
             if self._mesh.nodes[id].ready:
@@ -211,6 +250,22 @@ class ChaosMesh:
             elif now > by:
                 del self._starting[id]
                 self._on_fault(f"node {id} did not serve within {READY_S:.0f} s")
+
+    def _look_around(self, now: float) -> None:
+        """Is it quiet? And holds the plan's clock, if the next strike has to wait."""
+        away = self._networks is not None and self._networks.away
+        if self._later or self._starting or away or self.serving() != list(self._ids):
+            self.quiet_since = None
+        elif self.quiet_since is None:
+            self.quiet_since = now
+        if not self._may_strike():
+            self._began += now - self._stepped
+        self._stepped = now
+
+    def _may_strike(self) -> bool:
+        if self._manner.whole is None or not self._strikes:
+            return bool(self._strikes)
+        return self.quiet_since is not None and self._manner.whole(self.quiet_since)
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
         self._ordered += 1
@@ -220,6 +275,7 @@ class ChaosMesh:
         for kind in strike.kinds:
             story = self._STRIKES[kind](self, strike.rng)
             if story:
+                self.quiet_since = None
                 self.counts[kind] += 1
                 self._on_strike(story)
                 return
@@ -259,7 +315,7 @@ class ChaosMesh:
 
     def _return(self, id: int, rng: random.Random) -> str:
         """Sees to a node's return; with which state, in words."""
-        down_s = rng.uniform(*DOWN_S)
+        down_s = rng.uniform(*self._manner.down_s)
         kept, loses = self._keeps[id], rng.random() < 0.5
         self._keeps[id] = rng.random() < 0.7
         by = time.monotonic() + down_s + LEAVE_S
@@ -286,7 +342,7 @@ class ChaosMesh:
         id = self._victim(rng)
         if not id:
             return ""
-        stopped_s = rng.uniform(*STOPPED_S)
+        stopped_s = rng.uniform(*self._manner.stopped_s)
         self._mesh.pause(id)
         self._after(stopped_s, partial(self._mesh.resume, id))
         return f"stop node {id} for {stopped_s:.1f} s"
@@ -328,11 +384,11 @@ class ChaosMesh:
     def _part(self, rng: random.Random) -> str:
         networks = self._networks
         standing = self.standing()
-        most = len(standing) - STANDING_MIN
+        most = min(len(standing) - STANDING_MIN, self._manner.apart_max)
         if networks is None or networks.away or self._flapping or most < 1:
             return ""
         away = sorted(rng.sample(standing, rng.randint(1, most)))
-        parted_s = rng.uniform(*PARTED_S)
+        parted_s = rng.uniform(*self._manner.parted_s)
         networks.part(away)
         self._after(parted_s, networks.heal)
         return f"cut off {_nodes(away)} for {parted_s:.1f} s"

@@ -1,4 +1,4 @@
-"""``velum chaos``: everything that may befall a mesh, all at once, and every answer checked.
+"""``velum chaos``: everything that may befall a mesh, and every answer or file checked.
 
 Owns what is printed of a run, and how signals end it. Refuses to know what is done to whom and what
 is right (velum.chaos).
@@ -19,18 +19,25 @@ from velum.cli.options import UsageError
 from velum.cli.progress import terminal_size
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from velum.chaos import Glance, Report
+    from velum.chaosfiles import FileTally
+    from velum.chaosjobs import Tally
     from velum.chaoswatch import Life
 
 SEED_MAX = 999_999_999  # easily typed again
+RAM_MIN = 128 << 20  # so that all files, and those that they replaced, have room on 4 nodes
 
 
 class Story:
     """The run as it goes: one line on a terminal, with what happened last; elsewhere a line for
     all that happens."""
 
-    def __init__(self, stream: TextIO, seconds: float) -> None:
+    def __init__(self, stream: TextIO, seconds: float, thing: str) -> None:
+        """`thing`: what comes out right, as "job"."""
         self._stream = stream
+        self._thing = thing
         self._live = show.is_terminal(stream)
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -52,7 +59,7 @@ class Story:
             with self._lock:
                 self._how = (
                     f"{now.elapsed_s:.0f} of {self._seconds:.0f} s, "
-                    f"{show.plural(now.right, 'job')} right, {now.running} running, "
+                    f"{show.plural(now.right, self._thing)} right, {now.running} running, "
                     f"{show.plural(now.standing, 'node')} up; "
                 )
 
@@ -71,15 +78,20 @@ class Story:
 
 def run(args: Namespace) -> int:
     """Runs it; 0 only when everything was right."""
-    from velum.chaos import NODES_MAX, NODES_MIN, Chaos, Settings
+    from velum.chaos import NODES_MAX, NODES_MIN, STORE_NODES_MIN, Chaos, Settings
 
-    if not NODES_MIN <= args.nodes <= NODES_MAX:
-        raise UsageError(f"chaos takes {NODES_MIN} to {NODES_MAX} nodes")
-    if not args.workers:
+    nodes_min = STORE_NODES_MIN if args.store else NODES_MIN
+    if not nodes_min <= args.nodes <= NODES_MAX:
+        raise UsageError(f"chaos takes {nodes_min} to {NODES_MAX} nodes")
+    if not args.workers and not args.store:
         raise UsageError("without workers there are no answers: --workers 1 at least")
+    if args.store and args.ram < RAM_MIN:
+        raise UsageError(f"the files of a run need --ram {RAM_MIN >> 20}M at least")
     seed = args.seed or 1 + secrets.randbelow(SEED_MAX)
-    settings = Settings(seed, args.seconds, args.nodes, args.workers, args.netns)
-    story = Story(sys.stderr, args.seconds)
+    settings = Settings(
+        seed, args.seconds, args.nodes, args.workers, args.netns, args.store, args.ram >> 20
+    )
+    story = Story(sys.stderr, args.seconds, "call" if args.store else "job")
     story.line(f"seed {seed}")
     _interrupt_on_sigterm()
     try:
@@ -105,17 +117,12 @@ def _interrupt_on_sigterm() -> None:
 
 def report_lines(report: Report, paint: show.Paint) -> list[str]:
     """What a person wants to know of a run."""
+    from velum.chaosfiles import FileTally
+
     tally, strikes = report.tally, report.strikes
-    struck = ", ".join(f"{count} {kind}" for kind, count in strikes.most_common())
     lines = [
-        f"{show.plural(tally.right, 'job')} right, {tally.slices} slices, of {report.works} works; "
-        f"the slowest took {tally.slowest_s:.1f} s, "
-        f"the latest {tally.slowest_share:.0%} of its time",
-        f"{show.plural(tally.retries, 'lease')} granted again, "
-        f"{show.plural(tally.duplicates, 'slice')} run twice, "
-        f"{show.plural(tally.adoptions, 'job')} adopted by another coordinator, "
-        f"{show.plural(tally.clients, 'client')}",
-        f"{show.plural(strikes.total(), 'strike')}: {struck or 'none'}",
+        *(file_lines(tally) if isinstance(tally, FileTally) else job_lines(tally, report.works)),
+        f"{show.plural(strikes.total(), 'strike')}: {_counts(strikes)}",
         *memory_table(report.lives, paint),
     ]
     if report.right:
@@ -124,6 +131,34 @@ def report_lines(report: Report, paint: show.Paint) -> list[str]:
     if report.job is not None:
         lines.append(show.dump(report.job.as_dict(), pretty=True))
     return [*lines, f"logs: {report.logs}", f"to run it again: {report.replay}"]
+
+
+def job_lines(tally: Tally, works: int) -> list[str]:
+    """What came of the scatters."""
+    return [
+        f"{show.plural(tally.right, 'job')} right, {tally.slices} slices, of {works} works; "
+        f"the slowest took {tally.slowest_s:.1f} s, "
+        f"the latest {tally.slowest_share:.0%} of its time",
+        f"{show.plural(tally.retries, 'lease')} granted again, "
+        f"{show.plural(tally.duplicates, 'slice')} run twice, "
+        f"{show.plural(tally.adoptions, 'job')} adopted by another coordinator, "
+        f"{show.plural(tally.clients, 'client')}",
+    ]
+
+
+def file_lines(tally: FileTally) -> list[str]:
+    """What came of the calls on files."""
+    return [
+        f"{show.plural(tally.right, 'call')} right: {_counts(tally.calls)}; "
+        f"the slowest took {tally.slowest_s:.1f} s; {show.plural(tally.clients, 'client')}",
+        f"made again because of errors: {_counts(tally.errors)}",
+        f"whole {show.plural(tally.heals, 'time')}, at the latest "
+        f"{tally.slowest_heal_s:.1f} s after all nodes stood",
+    ]
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counter.most_common()) or "none"
 
 
 def memory_table(lives: list[Life], paint: show.Paint) -> list[str]:
