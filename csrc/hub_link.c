@@ -446,15 +446,19 @@ static bool read_once(velum__peer *peer) {
 
 void velum__peer_serve(velum__peer *peer) {
     velum_hub *hub = peer->hub;
+    bool taken = false;
     if (!reads(peer) && !peer->holding) return;
     if (peer->drained && !read_once(peer)) return;
     while ((reads(peer) || peer->holding) && velum__hub_has_room(hub)) {
         if (!take_frame(peer)) {
-            /* Not over what this poll's events lead to. */
-            if (!has_lent(peer) && velum_link_cut_short(peer->link) && read_once(peer)) continue;
+            /* Not over what this poll's events lead to; and not before what was taken has had its
+             * answer sent, for the next thing to read may be the link's end. */
+            bool may = !taken && !has_lent(peer);
+            if (velum_link_cut_short(peer->link) && may && read_once(peer)) continue;
             peer->drained = true;
             break;
         }
+        taken = true;
         if (peer->holding) break;
         peer->heard_us = velum_loop_now_us(hub->loop);
     }

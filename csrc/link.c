@@ -194,7 +194,7 @@ static int read_in(velum_link *link) {
         return r;
     }
     size_t room = link->in_cap - link->in_end;
-    if (link->among_parts && link->in_end == 0 && room > PART_START_BYTES) {
+    if (link->among_parts && !link->detour.active && link->in_end == 0 && room > PART_START_BYTES) {
         /* What is read beyond a part's head would have to be copied to where the part goes. */
         r = velum_port_recv(link->fd, link->in, PART_START_BYTES);
         if (r > 0) {

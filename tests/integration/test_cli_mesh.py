@@ -26,13 +26,15 @@ GUESTS = Path(__file__).parents[1] / "guests"
 PATIENCE_S = 30.0
 
 
-def velum(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def velum(
+    *words: str, patience_s: float = PATIENCE_S, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end; `settings` are environment variables."""
     return subprocess.run(
         [sys.executable, "-m", "velum", *words],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=patience_s,
         env={**os.environ, **settings},
     )
 
@@ -256,7 +258,7 @@ def test_nodes_leave_when_their_starter_dies() -> None:
 
 
 def test_demo() -> None:
-    done = velum("demo", "--nodes", "3", "--json")
+    done = velum("demo", "--nodes", "3", "--json", patience_s=3 * PATIENCE_S)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert (outcome["right"], outcome["primes"], outcome["killed"]) == (True, 1270607, 1)
