@@ -159,6 +159,8 @@ class Client(Mesh):
         if self._closed:
             return
         self._closed = True
+        if self._files is not None and not self._runtime.stopped.is_set():
+            self._files.flush()
         self._runtime.stop()
         self._runtime.join(5)
         self._fail_all(self._closed_error())

@@ -6,6 +6,7 @@ Owns the joining of both to the client's loop. Refuses to know how members are l
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from velum import addresses
@@ -14,6 +15,11 @@ from velum.fileaccess import FileAccess, members_of
 from velum.files import Files
 from velum.runtime import Runtime
 from velum.transfers import Transfers
+
+# Links that are being opened at the end may have a RELEASE to take: one that is lost costs two
+# minutes of memory. They take 10 ms, or their nodes do not answer.
+FLUSH_S = 0.5
+LOOK_S = 0.005
 
 
 class ClientFiles:
@@ -37,3 +43,10 @@ class ClientFiles:
         """The members are these now. In the loop, but for the first time."""
         where = {row.id: addresses.parse_address(row.address) for row in rows}
         self.transfers.set_members(members_of(rows), where)
+
+    def flush(self) -> None:
+        """Returns when all that was to be said is on its way, or some of it cannot be. Called when
+        the client is closed, by the caller's thread."""
+        end = time.monotonic() + FLUSH_S
+        while not self.transfers.is_sent and time.monotonic() < end:
+            time.sleep(LOOK_S)

@@ -72,6 +72,11 @@ class Outbox:
         self._waiting.pop(link, None)
         self._bytes.pop(link, None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here. Any thread."""
+        return not (self._waiting or self._unlinked)
+
     def _is_gone(self, link: int) -> bool:
         """Of a link that did not take a frame: a full one has much to send still."""
         return self._hub.unsent(link) == 0

@@ -243,6 +243,11 @@ class Transfers:
         """Puts a frame on a node's link, opening one."""
         self._outbox.send_to(node, frame, correlation, payload)
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether all that was to be said is on its way. Any thread."""
+        return self._outbox.is_empty
+
     def query(self, node: int, topic: str, then: Then) -> None:
         """QUERY; calls then(node, answer), None if it is lost first."""
         correlation = self.next_number()

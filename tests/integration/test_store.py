@@ -191,6 +191,23 @@ def test_the_later_put_wins_and_a_deleted_name_is_gone(clients: list[velum.Clien
                 client.files.rm("later")
 
 
+def test_who_removes_and_goes_at_once_has_told_all(mesh: StartMesh) -> None:
+    """Else the nodes would hear of it in their turn of asking, a minute later."""
+    nodes = mesh(4, options=RAM)
+    with client_of(nodes, 1) as client:
+        client.files.put(noise(seeded("goes"), 8 * MIB), "brief", chunk_bytes=CHUNK)
+    eventually(lambda: all(h["chunks"]["loose_bytes"] == 0 for h in figures(nodes).values()))
+    with client_of(nodes, 2) as client:
+        client.files.rm("brief")
+
+    def is_over() -> bool:
+        said = figures(nodes).values()
+        return all(here["used"] == here["chunks"]["over_bytes"] for here in said)
+
+    assert sum(here["used"] for here in figures(nodes).values()) == 16 * MIB, "readers read on"
+    eventually(is_over, "all nodes know", 15.0)
+
+
 def test_many_put_one_name_at_once(clients: list[velum.Client]) -> None:
     """One of them is what it stands for, whole, wherever it is read. A put that is overtaken three
     times says that it may have come to nothing."""
