@@ -1,4 +1,4 @@
-"""Ten thousand meshes under trouble, or as many as VELUM_SEEDS says. Slow.
+"""Ten thousand meshes under trouble, or as many as VELUM_SEEDS says; of jobs, then of files. Slow.
 
 Every failing seed is printed with the command that runs it again.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 
 import pytest
 
-from velum.sim.scatter_cli import Wrong, simulate
+from velum.sim import scatter_cli, storage_cli
 
 pytestmark = pytest.mark.soak
 
@@ -19,16 +20,26 @@ FIRST = 1_000  # the ordinary tests run those below
 PROCESSES = 2
 
 
-def attempt(seed: int) -> str | None:
+def attempt_scatter(seed: int) -> str | None:
     """What was wrong with one seed's run."""
     try:
-        simulate(seed)
-    except Wrong as wrong:
+        scatter_cli.simulate(seed)
+    except scatter_cli.Wrong as wrong:
         return f"seed {seed}: {wrong}"
     return None
 
 
-def test_ten_thousand_seeds() -> None:
+def attempt_storage(seed: int) -> str | None:
+    """The same of files."""
+    try:
+        storage_cli.simulate(seed)
+    except storage_cli.Wrong as wrong:
+        return f"seed {seed}: {wrong}"
+    return None
+
+
+@pytest.mark.parametrize("attempt", [attempt_scatter, attempt_storage])
+def test_ten_thousand_seeds(attempt: Callable[[int], str | None]) -> None:
     failures = []
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         seeds = range(FIRST, FIRST + SEEDS)
