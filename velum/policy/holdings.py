@@ -157,6 +157,10 @@ class Holdings:
         """What is free, and what is over and dropped as soon as its room is needed; about."""
         return self._chunks.free_bytes() + self._claims.bytes(State.OVER)
 
+    def names(self, key: Key) -> set[io.Name]:
+        """The versions for whose sake a chunk is here; none if it is not."""
+        return self._tending.names(key)
+
     def figures(self) -> io.Figures:
         """What `df` shows."""
         return self._tending.figures()

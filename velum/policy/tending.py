@@ -218,6 +218,11 @@ class Tending:
         slot = self._slots.get(key)
         return slot is not None and slot.here
 
+    def names(self, key: Key) -> set[io.Name]:
+        """The versions for whose sake a chunk is here."""
+        slot = self._slots.get(key)
+        return {claim[:2] for claim in slot.claims} if slot is not None and slot.here else set()
+
     def members_changed(self, event: io.MembersChanged) -> None:
         budgets = dict(event.budgets)
         if budgets == self._budgets and not event.restarted:

@@ -235,6 +235,11 @@ class Book:
         if entry.version not in write.sent:
             write.sent.append(entry.version)
 
+    def last_sent(self, name: bytes) -> Version | None:
+        """The greatest version that any keeper was ever sent: those before it may go."""
+        sent = (version for known, version in self._versions if known == name)
+        return max(sent, default=None)
+
     def write_of(self, name: bytes, version: Version) -> Write:
         """Who made this version; it was made by somebody."""
         write = self._versions.get((name, version))

@@ -194,11 +194,21 @@ class Observer:
             wanted = self.wanted(entry, placement)
             if any(key in self._flipped for key, _ in wanted):
                 continue  # who has a wrong copy does not know it
-            if not self._lacks(entry, placement):
+            if self._book.last_sent(name) == entry.version and self._is_safe(entry, placement):
                 keeping = len(placement.keepers(digest, entry.keepers))
                 self._promised[digest] = (entry.version, keeping)
                 for key, holders in wanted:
                     self._copies.setdefault(key, {})[digest] = len(holders)
+
+    def _is_safe(self, entry: Entry, placement: Placement) -> bool:
+        """Whether all is where it belongs, and whoever has a chunk knows that this file needs it:
+        of one that has it for another's sake that is sure only once a scrub has passed."""
+        name = (key_of(entry.name), entry.version)
+        return not self._lacks(entry, placement) and all(
+            name in self._nodes[id].holdings.names(key)
+            for key, holders in self.wanted(entry, placement)
+            for id in holders
+        )
 
     def _absolve(self, digest: Digest) -> None:
         if self._promised.pop(digest, None) is not None:
