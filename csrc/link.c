@@ -486,7 +486,7 @@ static void settle_out(velum_link *link) {
     }
     link->out_at = 0;
     link->out_end = 0;
-    if (outgrown(&link->out_quiet, link->out_cap, used) || link->out_cap > VELUM_READ_BYTES) {
+    if (outgrown(&link->out_quiet, link->out_cap, used) || link->out_cap > VELUM_SEND_KEEP_BYTES) {
         free(link->out);
         link->out = NULL;
         link->out_cap = 0;

@@ -182,6 +182,8 @@ cdef class Hub:
     cdef c.velum_event *events
     cdef object store  # what the hub was given of it, so that it lives as long
     cdef dict lent  # (link, correlation): memory that a chunk is sent from or fetched to
+    cdef dict sent  # correlation: Sent, an entry that several links were sent
+    cdef bint held_back  # some of what the last poll brought is told later
 
     def __cinit__(self, *, uint16_t links_max=256, size_t module_bytes=c.VELUM_MODULE_CACHE_BYTES,
                   bint answer_calls=True):
@@ -190,6 +192,7 @@ cdef class Hub:
         config.module_bytes = module_bytes
         config.answer_calls = answer_calls
         self.lent = {}
+        self.sent = {}
         self.events = <c.velum_event *>malloc(EVENTS * sizeof(c.velum_event))
         if self.events == NULL:
             raise MemoryError()
@@ -207,6 +210,7 @@ cdef class Hub:
             c.velum_hub_close(self.hub)
             self.hub = NULL
             self.lent.clear()
+            self.sent.clear()
 
     cdef int check(self) except -1:
         if self.hub == NULL:
@@ -472,8 +476,9 @@ cdef class Hub:
             c.velum_hub_unwant(self.hub, handle, correlation)
         self.lent.pop((handle, correlation), None)
 
-    def send_entry(self, object handles, uint64_t correlation, object entry):
-        """Queues one ENTRY on several links; those that did not take it."""
+    def send_entry(self, list handles, uint64_t correlation, object entry):
+        """Queues one ENTRY on several links; those that did not take it. That all have it is told
+        once, by the last VERSION that says so; the list is the hub's now."""
         self.check()
         cdef EntryIn e = EntryIn(entry)
         cdef size_t room = e.room()
@@ -489,7 +494,13 @@ cdef class Hub:
             c.velum_hub_commit(self.hub, handle, n if n > 0 else 0)
             if n < 0:
                 raise CoreError(n)
+        if not left:
+            self.sent[correlation] = Sent(handles)
         return left
+
+    def unsend(self, uint64_t correlation):
+        """What is said of an entry is told as it comes from now on."""
+        self.sent.pop(correlation, None)
 
     def ask_entries(self, c.velum_handle handle, int how, list names):
         """Queues an ENTRY_ASK for each (correlation, digest); how many were taken."""
@@ -590,6 +601,15 @@ cdef class Hub:
         ...]). A frame that does not decode closes its link.
         """
         self.check()
+        cdef int64_t until = c.velum_port_now_us() + timeout_us if timeout_us > 0 else 0
+        while True:
+            out = self.poll_once(timeout_us, spin_us)
+            if out or not self.held_back or timeout_us == 0:
+                return out
+            if timeout_us > 0:
+                timeout_us = max(0, until - c.velum_port_now_us())
+
+    cdef list poll_once(self, int64_t timeout_us, int64_t spin_us):
         cdef int n, i
         cdef int64_t end
         with nogil:
@@ -604,7 +624,8 @@ cdef class Hub:
                 n = c.velum_hub_poll(self.hub, timeout_us, self.events, EVENTS)
         if n < 0:
             raise CoreError(n)
-        out = []
+        self.held_back = False
+        cdef list out = []
         cdef c.velum_event *e
         cdef c.velum_result result
         cdef c.velum_handle results_link = 0
@@ -638,6 +659,11 @@ cdef class Hub:
                 if body is None:
                     self.refuse(e, out)
                     continue
+                if self.sent and e.u.frame.header.type == c.VELUM_F_VERSION:
+                    body = last_version(self.sent, e.link, e.u.frame.header.correlation, body)
+                    if body is None:
+                        self.held_back = True
+                        continue
                 if named is None or e.link != named_link:
                     named = []
                     named_link = e.link

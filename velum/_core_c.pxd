@@ -36,6 +36,7 @@ cdef extern from "velum.h" nogil:
 cdef extern from "velum_port.h" nogil:
     int64_t velum_port_now_us()
     void velum_port_yield()
+    void velum_port_will_fill(void *memory, size_t n)
 
 cdef extern from "velum_opt.h" nogil:
     enum:
@@ -291,6 +292,7 @@ cdef extern from "wire_store.h" nogil:
         VELUM_ENTRY_MANIFEST
         VELUM_AWAITED_MAX
         VELUM_NAMED_KEPT
+        VELUM_NAMED_REPLACED
         VELUM_MANIFEST_HEAD_BYTES
         VELUM_BUCKETS
         VELUM_NAME_ITEM_BYTES

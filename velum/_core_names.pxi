@@ -239,3 +239,29 @@ cdef uint16_t *ids_in(object ids) except NULL:
         free(raw)
         raise
     return raw
+
+
+# ---- entries that several links are sent ----
+
+cdef class Sent:
+    """One of them."""
+    cdef list links  # that have not said that they have it
+    cdef bint replaced  # one that has said so had another manifest before
+
+    def __cinit__(self, list links):
+        self.links = links
+
+
+cdef tuple last_version(dict entries, c.velum_handle link, uint64_t correlation, tuple body):
+    """What a VERSION says, entries by correlation; None if it is told with one still to come."""
+    cdef Sent sent = entries.get(correlation)
+    if sent is None or body[0] not in (c.VELUM_NAMED_KEPT, c.VELUM_NAMED_REPLACED):
+        return body
+    if link not in sent.links:
+        return None
+    sent.links.remove(link)
+    sent.replaced = sent.replaced or body[0] == c.VELUM_NAMED_REPLACED
+    if sent.links:
+        return None
+    del entries[correlation]
+    return (c.VELUM_NAMED_REPLACED, *body[1:]) if sent.replaced else body

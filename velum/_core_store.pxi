@@ -56,6 +56,26 @@ def chunk_key(object data):
     return key_out(out)
 
 
+# ---- bytes on their way ----
+
+cdef class Fresh:
+    """New bytes that somebody fills through the buffer of this; then they are taken. The buffer is
+    writable, so nobody may write to it after that."""
+    cdef bytes data
+
+    def __cinit__(self, Py_ssize_t size):
+        self.data = PyBytes_FromStringAndSize(NULL, size)
+        c.velum_port_will_fill(PyBytes_AS_STRING(self.data), <size_t>size)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, PyBytes_AS_STRING(self.data), PyBytes_GET_SIZE(self.data), 0,
+                          flags)
+
+    def take(self):
+        """The bytes."""
+        return self.data
+
+
 # ---- the chunks of a node ----
 
 cdef class Loan:

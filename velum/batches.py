@@ -17,7 +17,7 @@ from velum.smallfiles import SmallLookup, SmallPut
 from velum.transfers import Transfers
 from velum.uploads import Gate, put_by_policy
 
-GROUP = 50  # handed to the loop at once: 200 KiB, a fraction of a millisecond
+GROUP = 25  # handed to the loop at once: 100 KiB, a tenth of a millisecond
 UNDER_WAY_MAX = 400  # 1.6 MiB on each link: less than a queue holds
 
 
@@ -39,6 +39,7 @@ class PutBatch:
         self._group.append(SmallPut(name, data, self._coding, self._small_ended))
         if len(self._group) >= GROUP:
             self._hand_over()
+            self._runtime.drive(lambda: True)  # the nodes work while the next group is made
             self._gate.wait(lambda: self._handed - self._ended < UNDER_WAY_MAX, True)
             if self._error is not None:
                 raise self._error

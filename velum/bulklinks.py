@@ -56,13 +56,23 @@ class BulkLinks:
             self._members[link] = node
         return link if link in self._open else 0
 
-    def open_links(self, nodes: Sequence[int]) -> list[int] | None:
+    def open_links(self, nodes: Sequence[int], now: int) -> list[int] | None:
         """The links to members if all are open; those that are not are being opened."""
+        links = []
+        for node in nodes:
+            link = self._links.get(node, 0)
+            if link not in self._open:
+                return self._to_open(nodes)
+            self._used[node] = now
+            links.append(link)
+        return links
+
+    def _to_open(self, nodes: Sequence[int]) -> list[int] | None:
         try:
             links = [self.link(node) for node in nodes]
         except _core.CoreError:
             return None
-        return links if links and all(links) else None
+        return links if all(links) else None
 
     def is_open(self, node: int) -> bool:
         """Whether the link to a member is open."""

@@ -509,8 +509,7 @@ class Client(Mesh):
 
     def _on_named(self, link: int, named: list[tuple[int, Any]]) -> None:
         if self._files is not None:
-            for correlation, body in named:
-                self._files.transfers.on_named(link, correlation, body)
+            self._files.transfers.on_named(link, named)
 
     def _on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> None:
         if self._files is not None and self._files.transfers.on_error(link, correlation, body):

@@ -244,9 +244,9 @@ class Download:
         size = max(0, min(size, self._manifest.size - offset))
         if self._run is None:
             return self._manifest.data[offset : offset + size]
-        data = bytearray(size)
-        self.read_into(offset, memoryview(data), 0)
-        return bytes(data)
+        fresh = _core.Fresh(size)
+        self.read_into(offset, memoryview(fresh), 0)
+        return fresh.take()
 
     def close(self) -> None:
         """Lets go of what was fetched ahead; may be called again."""

@@ -389,8 +389,8 @@ class Node(Mesh):
 
     def _on_named(self, link: int, named: list[tuple[int, Any]]) -> None:
         """VERSIONs and ENTRYs: answers, or tombstones that somebody has."""
-        for correlation, body in named:
-            if not self._transfers.on_named(link, correlation, body):
+        if not self._transfers.on_named(link, named):
+            for correlation, body in named:
                 self._store.on_named(link, correlation, body)
 
     def _on_answer(self, link: int, correlation: int, body: bytes) -> None:

@@ -30,6 +30,7 @@ log = logging.getLogger("velum")
 
 DRIVE_NS = 2_000_000  # a longer wait is no longer about the cost of waking a thread
 LINGER_NS = 1_000_000  # how long after a drive the next one is expected
+STALE_NS = 4_000_000  # how old the nearest deadline may be while events follow each other
 SPIN_US = 50  # how long a driving thread looks for its answer before it sleeps: a wake-up's cost
 
 Handler = Callable[..., object]
@@ -74,7 +75,7 @@ class Runtime:
         self._wanted = False  # a thread waits for the wheel
         self._busy = False  # the last turn had events
         self._due: int | None = None  # the nearest deadline, as of ...
-        self._due_until = 0  # ... a millisecond before this, monotonic ns
+        self._due_until = 0  # ... STALE_NS before this, monotonic ns
         self._drivers_until = 0  # monotonic ns; before it the runtime's thread stays back
         self._take_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -138,6 +139,8 @@ class Runtime:
             end = now + (DRIVE_NS if timeout is None else min(DRIVE_NS, int(timeout * 1e9)))
             self._drivers_until = end + LINGER_NS
             self._serve_inbox()
+            if done():
+                self.hub.flush()  # who waits for nothing wants it on its way
             while not done() and not self._stopping and now < end:
                 self._turn(end // 1000, SPIN_US)
                 now = time.monotonic_ns()
@@ -229,10 +232,10 @@ class Runtime:
 
     def _nearest(self, quick: bool) -> int | None:
         """The nearest deadline of any service, ms; in the quick turns of a drive, and while events
-        follow each other, as of the last millisecond."""
+        follow each other, one that may be STALE_NS old."""
         now = time.monotonic_ns()
         if not quick or now >= self._due_until:
-            self._due_until = now + 1_000_000
+            self._due_until = now + STALE_NS
             self._due = None
             for service in self.services:
                 deadline = service.next_deadline()

@@ -37,7 +37,7 @@ ASKED = 2  # keepers of a lookup: one may just have become one and not have the 
 class SmallPut:
     """A file put into its entry. `then(entry or None)`: None, its policy has to do it."""
 
-    __slots__ = ("coding", "data", "digest", "due", "entry", "left", "name", "old", "then")
+    __slots__ = ("coding", "data", "digest", "due", "entry", "name", "then")
 
     def __init__(
         self, name: bytes, data: bytes, coding: Coding, then: Callable[[SmallPut], None]
@@ -48,8 +48,6 @@ class SmallPut:
         self.digest = _core.chunk_key(name)
         self.then = then
         self.entry: Entry | None = None
-        self.left = 0  # keepers that have not answered
-        self.old = False  # one has replaced a manifest, whose chunks can go
         self.due = 0
 
 
@@ -84,47 +82,46 @@ class SmallFiles:
     def put(self, puts: Sequence[SmallPut]) -> None:
         """Sends each entry to its keepers."""
         transfers = self._transfers
-        keepers_of, links = transfers.keepers, transfers.links
+        keepers_of, open_links = transfers.keepers, transfers.links.open_links
+        alive, next_version = transfers.members.alive, transfers.clock.next
         now = now_ms()
         unix_ms = epoch_ms() + now
         for item in puts:
             count = item.coding.keepers
             keepers = keepers_of(item.digest, count)
-            handles = links.open_links(keepers)
-            if handles is None or not transfers.members.alive.issuperset(keepers):
+            handles = open_links(keepers, now)
+            if handles is None or not alive.issuperset(keepers):
                 item.then(item)
                 continue
-            manifest = Manifest(len(item.data), coding=item.coding, data=item.data)
-            version = transfers.clock.next(unix_ms)
-            entry = Entry(item.name, version, count, manifest)
+            manifest = Manifest(len(item.data), 0, item.coding, (), item.data)
+            entry = Entry(item.name, next_version(unix_ms), count, manifest)
             number = transfers.next_number()
             if transfers.hub.send_entry(handles, number, entry):
                 item.then(item)  # a queue is full
                 continue
             item.entry = entry
-            item.left = len(handles)
             item.due = now + PATIENCE_MS
             self._puts[number] = item
 
     def _kept(self, number: int, item: SmallPut, body: tuple[Any, ...]) -> None:
+        """All keepers have it; or one of them has another."""
         what, _kind, version = body
-        if what not in (NAMED_KEPT, NAMED_REPLACED):
-            self._transfers.clock.heard(Version(*version), epoch_ms() + now_ms())
-            self._give_up_put(number, item)
-            return
-        item.left -= 1
-        item.old = item.old or what == NAMED_REPLACED
-        if item.left:
-            return
-        del self._puts[number]
-        if item.old and item.entry is not None:
+        if what == NAMED_KEPT:
+            del self._puts[number]
+        elif what == NAMED_REPLACED and item.entry is not None:
+            del self._puts[number]
             for node in self._transfers.members.alive:
                 release = io.Release(node, RELEASE_BEFORE, item.digest, item.entry.version)
                 self._transfers.release(release)
+        else:
+            self._transfers.clock.heard(Version(*version), epoch_ms() + now_ms())
+            self._give_up_put(number, item)
+            return
         item.then(item)
 
     def _give_up_put(self, number: int, item: SmallPut) -> None:
         del self._puts[number]
+        self._transfers.hub.unsend(number)
         item.entry = None
         item.then(item)
 
@@ -133,13 +130,15 @@ class SmallFiles:
     def look_up(self, lookups: Sequence[SmallLookup]) -> None:
         """Asks two keepers of each name."""
         transfers = self._transfers
-        keepers_of, links = transfers.keepers, transfers.links
-        due = now_ms() + PATIENCE_MS
+        keepers_of, open_links = transfers.keepers, transfers.links.open_links
+        alive = transfers.members.alive
+        now = now_ms()
+        due = now + PATIENCE_MS
         asks: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
         for item in lookups:
             keepers = keepers_of(item.digest, ASKED)
-            handles = links.open_links(keepers)
-            if handles is None or not transfers.members.alive.issuperset(keepers):
+            handles = open_links(keepers, now)
+            if handles is None or not alive.issuperset(keepers):
                 item.then(item)
                 continue
             number = transfers.next_number() | _core.ANSWER_BIT

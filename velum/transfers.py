@@ -382,16 +382,20 @@ class Transfers:
         """Whether somebody still waits for its answer."""
         return correlation in self._pending
 
-    def on_named(self, link: int, correlation: int, body: tuple[Any, ...]) -> bool:
-        """ENTRY or VERSION; False if it is no answer."""
+    def on_named(self, link: int, named: list[tuple[int, Any]]) -> bool:
+        """ENTRYs and VERSIONs; False if they came on another link."""
         node = self.links.node_at(link)
         if not node:
             return False
-        if self.small.on_named(correlation, body):
-            return True
+        for correlation, body in named:
+            if not self.small.on_named(correlation, body):
+                self._named(node, correlation, body)
+        return True
+
+    def _named(self, node: int, correlation: int, body: tuple[Any, ...]) -> None:
         pending = self._answered(node, correlation & ~_core.ANSWER_BIT)
         if pending is None:
-            return True
+            return
         if len(body) == 3:
             what, kind, version = body
             what = NAMED_KEPT if what == NAMED_REPLACED else what
@@ -402,7 +406,6 @@ class Transfers:
         else:
             event = io.EntryHeard(pending.node, entry_of(body))
         pending.run.handle(event)
-        return True
 
     def on_error(self, link: int, correlation: int, body: tuple[int, int, int, str]) -> bool:
         """ERROR; False if it came on another link."""

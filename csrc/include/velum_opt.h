@@ -147,6 +147,12 @@
 #define VELUM_SEND_QUEUE_BYTES (4u * 1024u * 1024u)
 #endif
 
+/* What a link's queue may keep when it is empty again, for the next burst; given back when the link
+ * has been quiet for a while. Fresh memory costs as much as copying it twice. */
+#ifndef VELUM_SEND_KEEP_BYTES
+#define VELUM_SEND_KEEP_BYTES (8u * VELUM_READ_BYTES)
+#endif
+
 /* Events one poll hands out: bounds the work of a tick. */
 #ifndef VELUM_EVENTS_PER_POLL
 #define VELUM_EVENTS_PER_POLL 1024u

@@ -30,6 +30,10 @@ void velum_port_yield(void);
 void *velum_port_pages(size_t n);
 void velum_port_pages_free(void *memory, size_t n);
 
+/* Memory of any origin that is going to be written, all of it: a platform that has huge pages uses
+ * them where they fit. May do nothing. */
+void velum_port_will_fill(void *memory, size_t n);
+
 /* Fills `out` with `n` bytes good enough for identifiers. 0 or SYSTEM. */
 int velum_port_random(void *out, size_t n);
 

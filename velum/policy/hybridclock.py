@@ -58,7 +58,8 @@ class Clock:
 
     def next(self, now_ms: int) -> Version:
         """A version later than all that were drawn here or heard."""
-        self._greatest = max(self._greatest + 1, _time_ms(now_ms) << COUNTER_BITS)
+        stamp = _time_ms(now_ms) << COUNTER_BITS
+        self._greatest = stamp if stamp > self._greatest else self._greatest + 1
         return Version(self._greatest, self._origin)
 
     def heard(self, version: Version, now_ms: int) -> bool:
@@ -70,4 +71,4 @@ class Clock:
 
 
 def _time_ms(now_ms: int) -> int:
-    return min(max(now_ms, 0), TIME_MS_MAX)
+    return now_ms if 0 <= now_ms <= TIME_MS_MAX else min(max(now_ms, 0), TIME_MS_MAX)

@@ -66,6 +66,17 @@ void velum_port_pages_free(void *memory, size_t n) {
     munmap(memory, n);
 }
 
+void velum_port_will_fill(void *memory, size_t n) {
+#ifdef MADV_HUGEPAGE
+    size_t head = (HUGE_PAGE_BYTES - (uintptr_t)memory % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+    if (n < head + HUGE_PAGE_BYTES) return;
+    size_t whole = (n - head) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    madvise((uint8_t *)memory + head, whole, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)n;
+#endif
+}
+
 /* ---- clocks, randomness, stack ---- */
 
 int64_t velum_port_now_us(void) {

@@ -316,6 +316,10 @@ void velum_port_pages_free(void *memory, size_t n) {
     free(memory);
 }
 
+void velum_port_will_fill(void *memory, size_t n) {
+    (void)memory, (void)n;
+}
+
 int velum_port_random(void *out, size_t n) {
     uint8_t *bytes = out;
     for (size_t i = 0; i < n; i++) {
