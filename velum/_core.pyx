@@ -183,7 +183,6 @@ cdef class Hub:
     cdef object store  # what the hub was given of it, so that it lives as long
     cdef dict lent  # (link, correlation): memory that a chunk is sent from or fetched to
     cdef dict sent  # correlation: Sent, an entry that several links were sent
-    cdef bint held_back  # some of what the last poll brought is told later
 
     def __cinit__(self, *, uint16_t links_max=256, size_t module_bytes=c.VELUM_MODULE_CACHE_BYTES,
                   bint answer_calls=True):
@@ -601,30 +600,36 @@ cdef class Hub:
         ...]). A frame that does not decode closes its link.
         """
         self.check()
-        cdef int64_t until = c.velum_port_now_us() + timeout_us if timeout_us > 0 else 0
+        cdef int64_t until = timeout_us if timeout_us <= 0 else c.velum_port_now_us() + timeout_us
+        cdef int n
         while True:
-            out = self.poll_once(timeout_us, spin_us)
-            if out or not self.held_back or timeout_us == 0:
+            with nogil:
+                n = self.wait(until, spin_us)
+            if n < 0:
+                raise CoreError(n)
+            out = self.events_out(n)
+            if out or (until >= 0 and c.velum_port_now_us() >= until):
                 return out
-            if timeout_us > 0:
-                timeout_us = max(0, until - c.velum_port_now_us())
 
-    cdef list poll_once(self, int64_t timeout_us, int64_t spin_us):
-        cdef int n, i
-        cdef int64_t end
-        with nogil:
-            n = 0
-            if spin_us > 0 and timeout_us != 0:
-                end = c.velum_port_now_us() + spin_us
-                while n == 0 and c.velum_port_now_us() < end:
-                    n = c.velum_hub_poll(self.hub, 0, self.events, EVENTS)
-                    if n == 0:
-                        c.velum_port_yield()
-            if n == 0:
-                n = c.velum_hub_poll(self.hub, timeout_us, self.events, EVENTS)
-        if n < 0:
-            raise CoreError(n)
-        self.held_back = False
+    cdef int wait(self, int64_t until, int64_t spin_us) noexcept nogil:
+        """Works until there are events (their count), or it is `until` (0); or an error."""
+        cdef int64_t now = c.velum_port_now_us(), left
+        cdef int64_t spin_end = now + spin_us
+        cdef bint spins
+        cdef int n
+        while True:
+            left = until if until <= 0 else max(0, until - now)
+            spins = now < spin_end and left != 0
+            n = c.velum_hub_poll(self.hub, 0 if spins else left, self.events, EVENTS)
+            if n != 0 or left == 0:
+                return n
+            if spins:
+                c.velum_port_yield()
+            now = c.velum_port_now_us()
+
+    cdef list events_out(self, int n):
+        """Events as Python values; some are told with others that are still to come."""
+        cdef int i
         cdef list out = []
         cdef c.velum_event *e
         cdef c.velum_result result
@@ -662,7 +667,6 @@ cdef class Hub:
                 if self.sent and e.u.frame.header.type == c.VELUM_F_VERSION:
                     body = last_version(self.sent, e.link, e.u.frame.header.correlation, body)
                     if body is None:
-                        self.held_back = True
                         continue
                 if named is None or e.link != named_link:
                     named = []
