@@ -21,6 +21,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +36,7 @@ import storage_rivals
 import storage_velum
 from scaling import machine
 from scaling_meshes import ROOT, say
-from storage_work import LOADS, QUICK_LOADS, System, measure
+from storage_work import LOADS, MIB, QUICK_LOADS, System, measure
 
 RESULTS = ROOT / "build" / "storage.json"
 CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
@@ -43,6 +44,10 @@ OTHER_CONTROL = "reno"  # bulk over a loopback is fastest with it
 SYSTEMS = ("plain", "velum", *storage_rivals.NEEDED)
 MEMORY_TIMES = 16  # the largest load: sources, targets, all systems' copies
 REBUILD_ROUNDS = 3
+LINKS = {"loopback": 1024 * MIB, "10gbit": 512 * MIB, "1gbit": 128 * MIB}
+"""Links that copies are remade over, in the words of tc(8), and the bytes of a file."""
+QUICK_TIMES = 8  # less with --quick
+SHAPED = 'ip link set lo up && tc qdisc add dev lo root tbf rate "$0" burst 1mb latency 50ms'
 
 
 def values(args: argparse.Namespace, program: Path) -> dict[str, Any]:
@@ -86,12 +91,46 @@ def values(args: argparse.Namespace, program: Path) -> dict[str, Any]:
 
 
 def rebuild(args: argparse.Namespace, program: Path) -> dict[str, Any]:
-    """Copies that are remade after a death."""
+    """Copies that are remade after a death, over links of several speeds."""
     why = storage_velum.missing()
     if why is not None:
         say(f"left out: velum: {why}")
-        return {"runs": [], "missing": why}
-    return storage_velum.rebuild(program, 1 if args.quick else REBUILD_ROUNDS, args.quick)
+        return {"links": {}, "missing": why}
+    rounds = 1 if args.quick else REBUILD_ROUNDS
+    found: dict[str, Any] = {}
+    for link, most in LINKS.items():
+        size = most // QUICK_TIMES if args.quick else most
+        say(f"rebuild over {link}")
+        if link == "loopback":
+            runs = storage_velum.rebuild(program, rounds, size)
+        elif lacks := [word for word in ("unshare", "ip", "tc") if shutil.which(word) is None]:
+            say(f"left out: that takes {' and '.join(lacks)} (iproute2)")
+            continue
+        elif os.geteuid() != 0:
+            say("left out: that takes root")
+            continue
+        else:
+            runs = rebuild_over(link, rounds, size)
+        found[link] = {"runs": runs, "size": size}
+    files, nodes = storage_velum.REBUILD_FILES, storage_velum.NODES
+    return {"links": found, "files": files, "nodes": nodes}
+
+
+def rebuild_over(link: str, rounds: int, size: int) -> list[dict[str, Any]]:
+    """The same in a network namespace whose loopback carries no more than that."""
+    again = [sys.executable, __file__, "--rebuild", str(rounds), str(size)]
+    words = ["unshare", "--net", "sh", "-c", f'{SHAPED} && exec "$@"', link, *again]
+    found: list[dict[str, Any]] = json.loads(
+        subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
+    )
+    return found
+
+
+def rebuild_here(rounds: int, size: int) -> None:
+    """Prints the figures of rebuilds in this network namespace, as JSON."""
+    with tempfile.TemporaryDirectory(prefix="velum-storage-") as folder:
+        program = storage_plain.compiled(Path(folder))
+        print(json.dumps(storage_velum.rebuild(program, rounds, size)))
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
@@ -149,7 +188,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="little data, few rounds")
     parser.add_argument("--report", action="store_true", help="measure nothing, draw the page")
     parser.add_argument("--json", action="store_true", help="print the results")
+    parser.add_argument("--rebuild", type=int, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.rebuild:
+        rebuild_here(*args.rebuild)
+        return 0
     if args.congestion:
         under(args.congestion)
     results = json.loads(RESULTS.read_text()) if args.report else run(args)

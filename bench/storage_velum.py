@@ -13,6 +13,7 @@ still be read.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
@@ -37,10 +38,8 @@ STAMP_BYTES = 4096  # no chunk and no file is shorter
 HEARD_S = 3.0  # budgets travel with the members' health
 
 REBUILD_RAM = "3G"  # of a node: two survivors hold all of it
-REBUILD_BYTES = 1 << 30  # of each of the files
 REBUILD_FILES = 2
 COPIES = 2
-QUICK_REBUILD_BYTES = 128 * MIB
 LINK_BYTES = 512 * MIB  # that two processes of plain C send each other
 LOOK_S = 0.005
 QUIET_S = 4.0  # nodes begin to repair 2 s after a death
@@ -164,28 +163,27 @@ class Velum(PythonSystem):
 # ---- copies that are remade ----
 
 
-def rebuild(program: Path, rounds: int, quick: bool) -> dict[str, Any]:
+def rebuild(program: Path, rounds: int, size: int) -> list[dict[str, Any]]:
     """Rounds of: what a link of plain C carries, a rebuild, and that link again, which has Velum's
     congestion control from the first rebuild on; what was before that does not count."""
-    size = QUICK_REBUILD_BYTES if quick else REBUILD_BYTES
     runs: list[dict[str, Any]] = []
     control = DEFAULT
     for number in range(rounds):
-        before = link_rates(program, control, LINK_BYTES)
+        before = link_rates(program, control, min(LINK_BYTES, size))
         run = rebuilt(size)
         control = run["control"] or DEFAULT
-        after = link_rates(program, control, LINK_BYTES)
+        after = link_rates(program, control, min(LINK_BYTES, size))
         run["links"] = {ways: mean([before[ways], after[ways]]) if runs else after[ways]
                         for ways in after}  # fmt: skip
         runs.append(run)
         say(f"rebuild {number + 1}: {run}")
-    return {"runs": runs, "size": size, "files": REBUILD_FILES, "nodes": NODES}
+    return runs
 
 
 def rebuilt(size: int) -> dict[str, Any]:
     """Seconds from a node's death until its copies are remade, and how fast they were."""
     with mesh(REBUILD_RAM, "--repair-rate", "max") as (nodes, client):
-        data = {f"file-{i}": bytes([i]) + source(size)[1:] for i in range(REBUILD_FILES)}
+        data = {f"file-{i}": os.urandom(size) for i in range(REBUILD_FILES)}
         for name, value in data.items():
             client.files.put(value, name, copies=COPIES)
         least = round(LEAST_SHARE * COPIES * size * len(data) / NODES)
