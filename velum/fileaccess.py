@@ -18,7 +18,7 @@ from velum.api import TaskFuture
 from velum.batches import LookupBatch, PutBatch
 from velum.downloads import Download, LookupRun, looked_up
 from velum.errors import VelumError, code_of, error_from
-from velum.filebackend import CARE, FileInfo, NodeSpace, Space, info_of, version_facts
+from velum.filebackend import CARE, FileInfo, NodeSpace, Space, info_of
 from velum.policy import transfer_io as io
 from velum.policy.care import lacking
 from velum.policy.filetypes import (
@@ -230,9 +230,8 @@ class FileAccess:
             rows, more = self._page(start, last, PAGE)
             for name, version, kind, care, missing, size in rows:
                 if kind != TOMBSTONE:
-                    modified, text = version_facts(Version._make(version))
-                    said = CARE[care]
-                    yield FileInfo(name.decode(), size, modified, text, said, missing)
+                    stamp = Version._make(version)
+                    yield FileInfo(name.decode(), size, stamp, CARE[care], missing)
             if not more:
                 return
             last = rows[-1][0]

@@ -20,7 +20,7 @@ UTF-8. Errors are VelumErrors, among them
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
 from velum import _core
@@ -48,15 +48,42 @@ class FileInfo:
 
     name: str
     size: int
-    modified: float  # unix seconds, by the clock of whoever put it
-    version: str  # text that differs between any two puts; a later one is greater
+    stamp: Version  # when it was put; they compare as their files were put
     care: str = "unknown"  # "whole", "at risk" or "damaged"
     missing: int = 0  # at risk: copies or shards; damaged: chunks that are nowhere
-    chunk_bytes: int | None = None  # 0: so small that it lies with its name
-    chunks: int | None = None  # keys in the manifest, parity too
-    copies: int | None = None  # None also when it is in stripes
-    ec: tuple[int, int] | None = None  # (k, m) of its stripes
     content: Manifest | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def modified(self) -> float:
+        """Unix seconds, by the clock of whoever put it."""
+        return self.stamp.ms / 1000
+
+    @property
+    def version(self) -> str:
+        """Text that differs between any two puts; a later one is greater."""
+        return f"{self.stamp.stamp:016x}-{self.stamp.origin:08x}"
+
+    @property
+    def chunk_bytes(self) -> int | None:
+        """Of each chunk but the last; 0: the file is so small that it lies with its name."""
+        return None if self.content is None else self.content.chunk_bytes
+
+    @property
+    def chunks(self) -> int | None:
+        """Keys in the manifest, parity too."""
+        return None if self.content is None else len(self.content.keys)
+
+    @property
+    def copies(self) -> int | None:
+        """Of each chunk; None also when it is in stripes."""
+        return None if self.content is None or self.content.coding.m else self.content.coding.k
+
+    @property
+    def ec(self) -> tuple[int, int] | None:
+        """(k, m) of its stripes."""
+        if self.content is None or not self.content.coding.m:
+            return None
+        return self.content.coding.k, self.content.coding.m
 
     @property
     def hash(self) -> str | None:
@@ -65,8 +92,22 @@ class FileInfo:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        names = [entry.name for entry in fields(self) if entry.name != "content"]
-        return {**{name: getattr(self, name) for name in names}, "hash": self.hash}
+        return {name: getattr(self, name) for name in _FACTS}
+
+
+_FACTS: Final = (
+    "name",
+    "size",
+    "modified",
+    "version",
+    "care",
+    "missing",
+    "chunk_bytes",
+    "chunks",
+    "copies",
+    "ec",
+    "hash",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,24 +247,7 @@ def info_of(
     name: str, version: Version, manifest: Manifest, care: int = CARE_UNKNOWN, missing: int = 0
 ) -> FileInfo:
     """What an entry says of its file."""
-    coding = manifest.coding
-    return FileInfo(
-        name,
-        manifest.size,
-        *version_facts(version),
-        CARE[care],
-        missing,
-        manifest.chunk_bytes,
-        len(manifest.keys),
-        None if coding.m else coding.k,
-        (coding.k, coding.m) if coding.m else None,
-        manifest,
-    )
-
-
-def version_facts(version: Version) -> tuple[float, str]:
-    """(unix seconds, text) of a version."""
-    return version.ms / 1000, f"{version.stamp:016x}-{version.origin:08x}"
+    return FileInfo(name, manifest.size, version, CARE[care], missing, manifest)
 
 
 def content_hash(manifest: Manifest) -> str:

@@ -147,28 +147,48 @@ def put_by_policy(
     run.start(io.SmallFileReady(put.data))
 
 
+class _SmallUpload:
+    """One small put as its caller's thread waits for it."""
+
+    __slots__ = ("entry", "error", "gate", "over", "transfers")
+
+    def __init__(self, runtime: Runtime, transfers: Transfers) -> None:
+        self.transfers = transfers
+        self.gate = Gate(runtime)
+        self.entry: Entry | None = None
+        self.error: VelumError | None = None
+        self.over = False
+
+    def small_ended(self, put: SmallPut) -> None:
+        """It is kept, or its policy has to do it. In the loop."""
+        if put.entry is not None:
+            self.ended(put.entry, None)
+        else:
+            put_by_policy(self.transfers, put, self.ended)
+
+    def ended(self, entry: Entry | None, error: VelumError | None) -> None:
+        """It is kept, or will not be. In the loop."""
+        self.entry, self.error = entry, error
+        self.over = True
+        self.gate.poke()
+
+    def is_over(self) -> bool:
+        """Whether it has ended. Any thread."""
+        return self.over
+
+
 def put_small(
     runtime: Runtime, transfers: Transfers, name: str, data: bytes, coding: Coding
 ) -> FileInfo:
     """Puts a file that lies in its entry, and waits until it is acknowledged."""
-    future = TaskFuture()
-    future.driven_by(runtime.drive)
-
-    def settled(entry: Entry | None, error: VelumError | None) -> None:
-        if error is None:
-            future.settle(0, 0, entry)
-        else:
-            future.fail(error)
-
-    def ended(put: SmallPut) -> None:
-        if put.entry is not None:
-            future.settle(0, 0, put.entry)
-        else:
-            put_by_policy(transfers, put, settled)
-
-    runtime.call_soon(transfers.small.put, (SmallPut(name.encode(), data, coding, ended),))
-    entry: Entry = transfers.outcome(future)
-    assert entry.manifest is not None
+    upload = _SmallUpload(runtime, transfers)
+    put = SmallPut(name.encode(), data, coding, upload.small_ended)
+    runtime.call_soon(transfers.small.put, (put,))
+    upload.gate.wait(upload.is_over, True)
+    if upload.error is not None:
+        raise upload.error
+    entry = upload.entry
+    assert entry is not None and entry.manifest is not None
     return info_of(name, entry.version, entry.manifest)
 
 

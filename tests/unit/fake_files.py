@@ -166,7 +166,7 @@ class FakeStore:
                 known = self.stat(name, False)
                 yield FileInfo(name, *(getattr(known, key) for key in self.ROW))
 
-    ROW = ("size", "modified", "version", "care", "missing")
+    ROW = ("size", "stamp", "care", "missing")
 
     def stat(self, name: str, check: bool) -> FileInfo:
         if check:
