@@ -8,6 +8,7 @@ version, a silent or lost keeper, a file that two do not know, begins anew under
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,12 @@ ASKED = 2  # keepers of a lookup: one may just have become one and not have the 
 
 
 class SmallPut:
-    """A file put into its entry. `then(entry or None)`: None, its policy has to do it."""
+    """A file put into its entry. `then(put)`; its entry is None if its policy has to do it."""
 
     __slots__ = ("coding", "data", "digest", "due", "entry", "name", "then")
 
     def __init__(
-        self, name: bytes, data: bytes, coding: Coding, then: Callable[[SmallPut], None]
+        self, name: bytes, data: bytes, coding: Coding, then: Callable[[Any], None]
     ) -> None:
         self.name = name
         self.data = data
@@ -85,7 +86,7 @@ class SmallFiles:
         keepers_of, open_links = transfers.keepers, transfers.links.open_links
         alive, next_version = transfers.members.alive, transfers.clock.next
         now = now_ms()
-        unix_ms = epoch_ms() + now
+        unix_ms = time.time_ns() // 1_000_000
         for item in puts:
             count = item.coding.keepers
             keepers = keepers_of(item.digest, count)
@@ -103,21 +104,18 @@ class SmallFiles:
             item.due = now + PATIENCE_MS
             self._puts[number] = item
 
-    def _kept(self, number: int, item: SmallPut, body: tuple[Any, ...]) -> None:
-        """All keepers have it; or one of them has another."""
+    def _not_just_kept(self, number: int, item: SmallPut, body: tuple[Any, ...]) -> None:
+        """All keepers have it, and one had chunks before; or one of them has another."""
         what, _kind, version = body
-        if what == NAMED_KEPT:
-            del self._puts[number]
-        elif what == NAMED_REPLACED and item.entry is not None:
+        if what == NAMED_REPLACED and item.entry is not None:
             del self._puts[number]
             for node in self._transfers.members.alive:
                 release = io.Release(node, RELEASE_BEFORE, item.digest, item.entry.version)
                 self._transfers.release(release)
+            item.then(item)
         else:
             self._transfers.clock.heard(Version(*version), epoch_ms() + now_ms())
             self._give_up_put(number, item)
-            return
-        item.then(item)
 
     def _give_up_put(self, number: int, item: SmallPut) -> None:
         del self._puts[number]
@@ -181,7 +179,11 @@ class SmallFiles:
         """ENTRY or VERSION; False if it is none of these."""
         put = self._puts.get(number)
         if put is not None:
-            self._kept(number, put, body)
+            if body[0] == NAMED_KEPT:
+                del self._puts[number]
+                put.then(put)
+            else:
+                self._not_just_kept(number, put, body)
             return True
         lookup = self._lookups.get(number)
         if lookup is not None:

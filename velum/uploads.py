@@ -147,44 +147,51 @@ def put_by_policy(
     run.start(io.SmallFileReady(put.data))
 
 
-class _SmallUpload:
+class _SmallUpload(SmallPut):
     """One small put as its caller's thread waits for it."""
 
-    __slots__ = ("entry", "error", "gate", "over", "transfers")
+    __slots__ = ("error", "gate", "over", "transfers")
 
-    def __init__(self, runtime: Runtime, transfers: Transfers) -> None:
+    def __init__(self, transfers: Transfers, name: bytes, data: bytes, coding: Coding) -> None:
+        super().__init__(name, data, coding, _SmallUpload.small_ended)
         self.transfers = transfers
-        self.gate = Gate(runtime)
-        self.entry: Entry | None = None
+        self.gate: Gate | None = None  # once the caller sleeps
         self.error: VelumError | None = None
         self.over = False
 
-    def small_ended(self, put: SmallPut) -> None:
+    def small_ended(self) -> None:
         """It is kept, or its policy has to do it. In the loop."""
-        if put.entry is not None:
-            self.ended(put.entry, None)
+        if self.entry is not None:
+            self.ended(self.entry, None)
         else:
-            put_by_policy(self.transfers, put, self.ended)
+            put_by_policy(self.transfers, self, self.ended)
 
     def ended(self, entry: Entry | None, error: VelumError | None) -> None:
         """It is kept, or will not be. In the loop."""
         self.entry, self.error = entry, error
         self.over = True
-        self.gate.poke()
+        if self.gate is not None:
+            self.gate.poke()
 
     def is_over(self) -> bool:
         """Whether it has ended. Any thread."""
         return self.over
+
+    def wait(self, runtime: Runtime) -> None:
+        """Returns when it has ended."""
+        runtime.drive(self.is_over)
+        if not self.over:
+            self.gate = Gate(runtime)
+            self.gate.wait(self.is_over, True)
 
 
 def put_small(
     runtime: Runtime, transfers: Transfers, name: str, data: bytes, coding: Coding
 ) -> FileInfo:
     """Puts a file that lies in its entry, and waits until it is acknowledged."""
-    upload = _SmallUpload(runtime, transfers)
-    put = SmallPut(name.encode(), data, coding, upload.small_ended)
-    runtime.call_soon(transfers.small.put, (put,))
-    upload.gate.wait(upload.is_over, True)
+    upload = _SmallUpload(transfers, name.encode(), data, coding)
+    runtime.call_soon(transfers.small.put, (upload,))
+    upload.wait(runtime)
     if upload.error is not None:
         raise upload.error
     entry = upload.entry
