@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -9,6 +10,10 @@ import pytest
 
 from tests.integration.meshes import Processes, StartMesh
 from velum.machine import free_beacon_port
+
+# What runs in the background of a shell ignores SIGINT, and all that it starts would do so too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
