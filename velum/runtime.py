@@ -135,6 +135,8 @@ class Runtime:
 
     def _drive(self, done: Callable[[], bool], timeout: float | None) -> None:
         try:
+            if self._stopping:  # the loop ended while this thread waited for the wheel
+                return
             now = time.monotonic_ns()
             end = now + (DRIVE_NS if timeout is None else min(DRIVE_NS, int(timeout * 1e9)))
             self._drivers_until = end + LINGER_NS

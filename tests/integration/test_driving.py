@@ -11,7 +11,8 @@ import time
 import pytest
 
 import velum
-from velum.runtime import DRIVE_NS
+from velum import _core
+from velum.runtime import DRIVE_NS, Runtime
 
 CALLS = 300
 STRIKES = 25
@@ -117,3 +118,23 @@ def test_ctrl_c_between_calls(prepare: str, error: str) -> None:
         process.wait()
         process.stdout.close()
         process.stderr.close()
+
+
+def test_a_loop_that_ends_while_a_thread_waits_for_the_wheel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The hub is closed then, and nothing more may be done with it."""
+    runtime = Runtime(_core.Hub(), "ends")
+    runtime.start()
+    take_wheel = runtime._take_wheel
+    late: list[int] = []
+
+    def ends_first() -> bool:
+        runtime.stop()
+        assert runtime.join(20)
+        runtime.call_soon(late.append, 1)
+        return take_wheel()
+
+    monkeypatch.setattr(runtime, "_take_wheel", ends_first)
+    runtime.drive(lambda: False, 0.1)
+    assert runtime.failure is None and not late
