@@ -401,8 +401,13 @@ def test_a_probe_by_a_stranger_leads_to_an_exchange_once() -> None:
     assert of(ExchangeState, node.hear(Datagram(PROBE, 7, 9, 1))) == [ExchangeState(at(9))]
 
 
-def test_a_probe_for_another_is_not_answered() -> None:
-    assert Node(2).hear(Datagram(PROBE, 5, 2, 77)) == []
+def test_a_probe_for_another_is_dropped_with_its_news() -> None:
+    """It may be of another mesh, whose dead had this address: two of its ids would be one here."""
+    node = Node(2)
+    stray = Datagram(PROBE, 5, 9, 77, updates=(record(2, LEFT), record(8), record(9)))
+    assert node.hear(stray) == []
+    assert node.state(2) == ALIVE
+    assert all(node.policy.member(id) is None for id in (8, 9))
 
 
 def test_a_helper_passes_the_answer_on_or_says_that_there_is_none() -> None:

@@ -494,13 +494,13 @@ class Membership:
         if message.sender == self._me.id and message.type != BEACON:
             self._gossip_to(source, (self._me,))
             return
+        if message.type == PROBE and message.target != self._me.id:
+            return  # meant for one that had this address before, in another mesh perhaps
         _ON_DATAGRAM[message.type](self, message, source)
         for update in message.updates:
             self._hear(update, source)
 
     def _on_probe(self, message: Datagram, source: Address) -> None:
-        if message.target != self._me.id:
-            return  # meant for one that had this address before
         if self._me.incarnation <= message.incarnation <= INCARNATION_MAX:
             self._local.worse(1)
             self._rise_above(message.incarnation)
