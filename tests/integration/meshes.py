@@ -76,6 +76,7 @@ class Processes:
         self._stack = ExitStack()
         self._nodes: dict[int, LocalNode] = {}
         self._paused: set[int] = set()
+        self._killed: set[int] = set()  # their processes may take a moment yet to end
         self._logs: deque[str] = deque(maxlen=2000)
         self._faults: list[str] = []
         self.events: deque[tuple[float, int, Event]] = deque(maxlen=10_000)
@@ -95,11 +96,16 @@ class Processes:
         )
         self._stack.callback(group.stop)
         self._nodes.update(group.nodes)
+        self._killed.difference_update(ids)
         group.wait_complete(PATIENCE_S)
         self.wait_whole()
 
     def stop(self) -> None:
-        """Ends everything, and fails if a log shows that something was thrown."""
+        """Ends everything, and fails if a log shows that something was thrown. What is printed is
+        seen of a test that fails: how each node ended, and its last words."""
+        for id, node in self._nodes.items():
+            print(f"node {id} at {node.address}: exit status {node.process.poll()}")
+        print(*list(self._logs)[-100:], sep="\n")
         for id in list(self._paused):
             self.resume(id)
         self._stack.close()
@@ -107,6 +113,7 @@ class Processes:
 
     def kill(self, id: int) -> None:
         """SIGKILL: it says nothing to anybody."""
+        self._killed.add(id)
         self._signal(id, signal.SIGKILL)
 
     def leave(self, id: int) -> None:
@@ -131,11 +138,11 @@ class Processes:
     # ---- looking ----
 
     def running(self) -> list[int]:
-        """Ids of the nodes whose processes have not ended and are not stopped."""
+        """Ids of the nodes whose processes have not ended, nor were killed, and are not stopped."""
         return [
             id
             for id, node in self._nodes.items()
-            if node.process.poll() is None and id not in self._paused
+            if node.process.poll() is None and id not in self._paused | self._killed
         ]
 
     def address(self, id: int) -> str:
