@@ -137,7 +137,6 @@ static void hear(velum_leaf *leaf, const velum_member *said, velum_addr teller) 
 
 static void on_probe(velum_leaf *leaf, const velum_datagram *probe, velum_addr from) {
     velum_datagram answer = {.type = VELUM_F_ACK, .sequence = probe->sequence};
-    if (probe->target != leaf->me.id) return; /* meant for who had this address before */
     leaf->heard_us = velum_port_now_us();
     if (probe->incarnation >= leaf->me.incarnation && probe->incarnation <= INCARNATION_MAX) {
         rise_above(leaf, probe->incarnation);
@@ -184,6 +183,9 @@ void velum__leaf_datagram(velum_leaf *leaf, const velum_datagram *message, const
     if (message->sender == leaf->me.id) { /* another bearer of this id */
         tell(leaf, *from);
         return;
+    }
+    if (message->type == VELUM_F_PROBE && message->target != leaf->me.id) {
+        return; /* meant for who had this address before, in another mesh perhaps */
     }
     for (size_t i = 0; i < message->nupdates; i++) {
         hear(leaf, &message->updates[i], *from);

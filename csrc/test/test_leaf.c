@@ -218,6 +218,7 @@ static void test_listens_on_one_number(void) {
 
 static void test_answers_probes(void) {
     const velum_datagram *ack;
+    velum_datagram stray;
     velum_health health = {.cpu = 40, .slots = 1, .cores = 2, .queue = 3, .speed = 99};
     joined_world();
     velum_leaf_health(st.leaf, &health);
@@ -230,9 +231,13 @@ static void test_answers_probes(void) {
     CHECK(ack->incarnation == me()->incarnation);
     CHECK_EQ(ack->health.queue, 3);
     CHECK_EQ(ack->health.speed, 99);
-    node_send(&one, me()->addr, probe(12, 9, 0)); /* who had this address before */
+    stray = probe(12, 9, 0); /* for who had this address before; its news are not heard either */
+    stray.nupdates = 1;
+    stray.updates[0] = record_of_leaf(VELUM_MEMBER_DEAD, me()->incarnation, me()->addr);
+    node_send(&one, me()->addr, stray);
     settle();
     CHECK_EQ(node_count(&one, VELUM_F_ACK), 1);
+    CHECK(me()->incarnation == stray.updates[0].incarnation);
     node_send(&one, me()->addr,
               (velum_datagram){.type = VELUM_F_PROBE_REQUEST, .sequence = 13, .target = 9});
     settle();
