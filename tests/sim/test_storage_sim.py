@@ -14,11 +14,11 @@ import pytest
 
 from velum.policy.filetypes import CARE_DAMAGED, Coding
 from velum.policy.hybridclock import Version
+from velum.sim.host import Status
 from velum.sim.storage import Plan, World
 from velum.sim.storage_cli import main, simulate
 from velum.sim.storage_client import Client
 from velum.sim.storage_files import CHARGE_BYTES, RamChunks, Write, key_of
-from velum.sim.storage_link import Status
 
 SEEDS = 200
 BATCH = 20

@@ -23,8 +23,9 @@ from velum.policy.job import Failure, Record, Run, Spec, State, job_name
 from velum.policy.ledger import Ledger
 from velum.policy.reduction import plain_answer
 from velum.policy.tasks import Code
+from velum.sim.host import Status
 from velum.sim.network import Conditions, Network
-from velum.sim.scatter_node import Link, Node, Process, Status
+from velum.sim.scatter_node import Link, Node, Process
 from velum.sim.scatter_work import Answer, Work, plain
 
 LOOK_MS: Final = 100  # between two looks at the members

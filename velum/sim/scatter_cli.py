@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from velum.policy.job import State
+from velum.sim.host import Status
 from velum.sim.scatter import AGREE_MS, World
-from velum.sim.scatter_node import Node, Status
+from velum.sim.scatter_node import Node
 from velum.sim.scatter_work import Work, make_work
 
 TROUBLE_MS: Final = 12_000  # when the last trouble begins

@@ -5,10 +5,9 @@ of the others, and what it expects of its own policies. Refuses to know: how the
 performs effects as a node's services do), how frames travel, and when anything befalls it: that is
 `scatter.py`.
 
-How: everything that reaches a process comes through `post`, so a stopped one finds it later and a
-new one never. The membership is played by a look at every other node from time to time: one that is
-not heard of for a while is suspected, then gone, and usable again when there is a link. A worker
-runs the slices of its lease in order, each for its cost, and reports at most every 25 ms, as
+How: the membership is played by a look at every other node from time to time: one that is not heard
+of for a while is suspected, then gone, and usable again when there is a link. A worker runs the
+slices of its lease in order, each for its cost, and reports at most every 25 ms, as
 `csrc/worker_lease.c` does.
 """
 
@@ -17,7 +16,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from velum.policy import jobs_io as io
@@ -25,6 +23,7 @@ from velum.policy import pool as pools
 from velum.policy.job import LEASE_BIT, Ask, Failure, Record, Run, Spec, State
 from velum.policy.jobs import Jobs
 from velum.policy.pool import Pool
+from velum.sim.host import Host, Status
 
 if TYPE_CHECKING:
     from velum.sim.scatter import Client, World
@@ -36,15 +35,6 @@ REFUSED_MS: Final = (200, 700)  # before one whose machine refuses connections i
 SPEED: Final = 1_000  # calibrated speed of a worker of speed 1
 REPEATED: Final = 4  # frames that a new link may bring a second time
 RECONNECT: Final = 0.3  # chance of a new link at each look
-
-
-class Status(Enum):
-    """What a node is doing."""
-
-    UP = "up"
-    PAUSED = "paused"  # its process is stopped (SIGSTOP); workers and links go on
-    KILLED = "killed"  # its process ended; links close at once, dials are refused
-    OFF = "off"  # its machine is gone without a trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +127,19 @@ class Grant:
     end: int
 
 
-class Node:
-    """A machine with its node process and workers; `life` counts its processes. A `leaf` runs
-    leases only."""
+class Node(Host):
+    """A machine with its node process and workers. A `leaf` runs leases only."""
 
     def __init__(
         self, world: World, id: int, slots: int, speed: float, *, journal: bool, leaf: bool
     ) -> None:
+        super().__init__(world, id)
         self.world = world
-        self.id = id
         self.slots = slots
         self.speed = speed
         self.calibrated = max(1, round(SPEED * speed))
         self.leaf = leaf
-        self.status = Status.OFF
-        self.life = 0
         self.journal: dict[int, list[io.Effect]] | None = {} if journal else None
-        self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.jobs: Jobs
         self.pool: Pool
 
@@ -161,14 +147,10 @@ class Node:
 
     def boot(self) -> None:
         """A new process starts."""
-        rng = self.world.rng
-        self.life += 1
-        self.status = Status.UP
-        self.clock_ms = rng.randint(0, 1 << 40)  # its monotonic clock at time 0
+        self.start()
+        self.clock_ms = self.world.rng.randint(0, 1 << 40)
         self.jobs = Jobs(self.id)
         self.pool = Pool(self.slots)
-        self.wake_ms: int | None = None
-        self.inbox = []
         self.views = {node.id: View() for node in self.world.nodes if node is not self}
         self.self_link = Link(0, (self.id, self.id))
         self.leases: dict[pools.Key, Held] = {}
@@ -183,44 +165,12 @@ class Node:
         self.restore()
         self.serve(pools.TimePassed())
 
-    @property
-    def now_ms(self) -> int:
-        """Its own clock."""
-        return self.clock_ms + self.world.now_ms
-
-    @property
-    def live(self) -> bool:
-        return self.status in (Status.UP, Status.PAUSED)
-
-    def post(self, life: int, action: Callable[..., None], *args: Any) -> None:
-        """Something reaches the process, once it runs on if it is stopped; not a later one."""
-        if self.life != life or not self.live:
-            return
-        if self.status is Status.PAUSED:
-            self.inbox.append((action, args))
-        else:
-            action(*args)
-
-    def after(self, ms: float, action: Callable[..., None], *args: Any) -> None:
-        """The same a little later."""
-        when_ms = self.world.now_ms + max(0, round(ms))
-        self.world.network.at(when_ms, self.post, self.life, action, *args)
-
     def end(self, status: Status) -> None:
         """The process ends, and its workers with it."""
-        self.status = status
+        super().end(status)
         for process in self.processes:
             if process is not None:
                 process.alive = False
-
-    def resume(self) -> None:
-        """The process runs on, and finds what its sockets kept for it."""
-        self.status = Status.UP
-        inbox, self.inbox = self.inbox, []
-        life = self.life
-        for action, args in inbox:
-            self.post(life, action, *args)
-        self.on_time()
 
     def restore(self) -> None:
         """What the journal kept comes back."""
@@ -246,25 +196,11 @@ class Node:
             self.step(io.TimePassed())
         if (due := self.pool.next_deadline()) is not None and due <= self.now_ms:
             self.serve(pools.TimePassed())
-        self.plan_wake()
 
-    def plan_wake(self) -> None:
+    def next_deadline(self) -> int | None:
+        """The nearer one of both policies."""
         deadlines = (self.jobs.next_deadline(), self.pool.next_deadline())
-        due = min((when for when in deadlines if when is not None), default=None)
-        if due is None:
-            return
-        when_ms = max(self.world.now_ms, due - self.clock_ms)
-        if self.wake_ms is not None and self.world.now_ms < self.wake_ms <= when_ms:
-            return
-        self.wake_ms = when_ms
-        self.world.network.at(when_ms, self.wake, self.life, when_ms)
-
-    def wake(self, life: int, planned_ms: int) -> None:
-        if self.life != life or self.wake_ms != planned_ms:
-            return
-        self.wake_ms = None
-        if self.status is Status.UP:
-            self.on_time()
+        return min((when for when in deadlines if when is not None), default=None)
 
     # ---- the driver of the jobs ----
 

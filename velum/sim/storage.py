@@ -26,10 +26,11 @@ from velum.policy.filetypes import (
     Key,
 )
 from velum.policy.hybridclock import Version
+from velum.sim.host import Status
 from velum.sim.network import Conditions, Network
 from velum.sim.storage_client import Client, Program, PutRun
 from velum.sim.storage_files import Book, Write, key_of
-from velum.sim.storage_link import Links, Process, Status
+from velum.sim.storage_link import Links, Process
 from velum.sim.storage_node import MIB, Node, View
 from velum.sim.storage_observer import Observer
 

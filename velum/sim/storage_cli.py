@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from velum.policy.filetypes import Coding
+from velum.sim.host import Status
 from velum.sim.storage import Codings, Plan, World
-from velum.sim.storage_link import Status
 from velum.sim.storage_node import Node
 
 BEGIN_MS: Final = 3_000  # by then all nodes see each other

@@ -32,8 +32,9 @@ from velum.policy.hybridclock import Clock, Version
 from velum.policy.lookup import Lookup
 from velum.policy.putting import Put
 from velum.policy.removing import Remove
+from velum.sim.host import Status
 from velum.sim.storage_files import Write, key_of, shard_of
-from velum.sim.storage_link import TO_OPENER, TO_TARGET, Frame, Kind, Link, Process, Status
+from velum.sim.storage_link import TO_OPENER, TO_TARGET, Frame, Kind, Link, Process
 
 if TYPE_CHECKING:
     from velum.sim.storage import World

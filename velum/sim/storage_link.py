@@ -1,22 +1,21 @@
 """Processes of a simulated mesh of files, the links between them, and what travels on these.
 
-Owns: a process's life and clocks, a link's order of frames, and how both are lost. Refuses to know:
-what a process decides, and when anything befalls it (`storage.py`).
+Owns: a process's clocks, a link's order of frames, and how it is lost. Refuses to know: what a
+process decides, and when anything befalls it (`storage.py`).
 
 How: a link behaves as TCP with the hub's pings: frames arrive in order, late, or not at all once it
 has broken. Those on their way into a partition wait for its end; a link that is silent for
 SILENT_MS is given up at each end. A chunk keeps its link busy for a while. Who opened a link asks
-over it, the other end answers; a process reaches even itself over a link. All that reaches a
-process comes through `post`, so a stopped one finds it later and a new one never.
+over it, the other end answers; a process reaches even itself over a link.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from velum.sim.host import Host, Status
 from velum.sim.network import Network
 
 if TYPE_CHECKING:
@@ -30,15 +29,6 @@ YEAR_MS: Final = 365 * 24 * 3_600_000
 EPOCH_MS: Final = 1_700_000_000_000
 # How far clocks are from the time: some started at 1970 for want of a battery.
 CLOCKS_MS: Final = (0, 0, 0, 40, -3_000, 60_000, -5 * YEAR_MS, 30 * YEAR_MS, -EPOCH_MS)
-
-
-class Status(Enum):
-    """What a process is doing."""
-
-    UP = "up"
-    PAUSED = "paused"  # it is stopped (SIGSTOP); its links go on
-    KILLED = "killed"  # it has ended; links close at once, dials are refused
-    OFF = "off"  # its machine is gone without a trace
 
 
 class Kind(Enum):
@@ -72,92 +62,20 @@ class Frame(NamedTuple):
     answers: bool = False
 
 
-class Process:
-    """A program with its clocks; `life` counts the processes of one machine."""
+class Process(Host):
+    """A program with its clocks, and with links."""
 
     def __init__(self, world: World, id: int) -> None:
+        super().__init__(world, id)
         self.world = world
-        self.id = id
-        self.status = Status.OFF
-        self.life = 0
-        self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
     def start(self) -> None:
         """A new process begins."""
+        super().start()
         rng = self.world.rng
-        self.life += 1
-        self.status = Status.UP
-        self.inbox = []
-        self.wake_ms: int | None = None
-        self.clock_ms = rng.randint(0, 1 << 40) - self.world.now_ms  # its monotonic clock at 0
+        self.clock_ms = rng.randint(0, 1 << 40) - self.world.now_ms
         # Unix time as far as it knows when its monotonic clock was 0.
         self.epoch_ms = max(0, EPOCH_MS + rng.choice(CLOCKS_MS)) - self.clock_ms
-
-    @property
-    def now_ms(self) -> int:
-        """Its own monotonic clock."""
-        return self.clock_ms + self.world.now_ms
-
-    @property
-    def live(self) -> bool:
-        return self.status in (Status.UP, Status.PAUSED)
-
-    def post(self, life: int, action: Callable[..., None], *args: Any) -> None:
-        """Something reaches the process, once it runs on if it is stopped; not a later one."""
-        if self.life != life or not self.live:
-            return
-        if self.status is Status.PAUSED:
-            self.inbox.append((action, args))
-        else:
-            action(*args)
-
-    def after(self, ms: int, action: Callable[..., None], *args: Any) -> None:
-        """The same a little later."""
-        self.world.network.at(self.world.now_ms + ms, self.post, self.life, action, *args)
-
-    def end(self, status: Status) -> None:
-        """The process ends."""
-        self.status = status
-
-    def resume(self) -> None:
-        """The process runs on, and finds what its sockets kept for it."""
-        self.status = Status.UP
-        inbox, self.inbox = self.inbox, []
-        life = self.life
-        for action, args in inbox:
-            self.post(life, action, *args)
-        if self.life == life and self.status is Status.UP:
-            self.on_time()
-
-    # ---- timers ----
-
-    def next_deadline(self) -> int | None:
-        """When `on_time` is due, by its own clock."""
-        raise NotImplementedError
-
-    def on_time(self) -> None:
-        """Its deadline has come, or may have."""
-        raise NotImplementedError
-
-    def plan_wake(self) -> None:
-        """To be called after each step."""
-        due = self.next_deadline()
-        if due is None:
-            return
-        now_ms = self.world.now_ms
-        when_ms = max(now_ms, due - self.clock_ms)
-        if self.wake_ms is not None and now_ms <= self.wake_ms <= when_ms:
-            return
-        self.wake_ms = when_ms
-        self.world.network.at(when_ms, self._wake, self.life, when_ms)
-
-    def _wake(self, life: int, planned_ms: int) -> None:
-        if self.life != life or self.wake_ms != planned_ms:
-            return
-        self.wake_ms = None
-        if self.status is Status.UP:
-            self.on_time()
-            self.plan_wake()
 
     # ---- links ----
 

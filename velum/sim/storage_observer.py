@@ -22,8 +22,8 @@ from velum.policy.filetypes import (
 )
 from velum.policy.hybridclock import Version
 from velum.policy.placement import Budget, Ids, Placement
+from velum.sim.host import Status
 from velum.sim.storage_files import Book, key_of, manifest_of
-from velum.sim.storage_link import Status
 
 if TYPE_CHECKING:
     from velum.sim.storage_node import Node
