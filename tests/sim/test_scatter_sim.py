@@ -6,10 +6,7 @@ and say what it may cost. A failure prints the command that runs it again.
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +14,7 @@ import pytest
 from velum.policy.job import KEEP_GOING, Reduce, State
 from velum.policy.tasks import Code
 from velum.sim.scatter import AGREE_MS, Client, World
-from velum.sim.scatter_cli import main, simulate
+from velum.sim.scatter_cli import simulate
 from velum.sim.scatter_node import Node
 from velum.sim.scatter_work import Work, make_work
 
@@ -254,25 +251,3 @@ def test_a_job_is_cancelled_and_resumed_from_anywhere(seed: int) -> None:
     assert world.figures.slices_run[work.job] < 200 * 1.1
     assert any(client.told and client.told.state == State.DONE for client in world.clients)
     end(world)
-
-
-# ---- the simulator itself ----
-
-
-def test_one_seed_is_one_run() -> None:
-    """Even where strings have other hashes."""
-    stories = []
-    for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "velum.sim.scatter_cli", "--seed", "5", "--verbose"]
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        ran = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=60
-        )
-        stories.append(ran.stdout)
-    assert stories[0] == stories[1] and "grants" in stories[0]
-
-
-def test_the_command_tells_of_each_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "3", "--runs", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["seed 3", "seed 4"]

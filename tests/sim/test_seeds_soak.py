@@ -8,10 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from velum.sim import scatter_cli, storage_cli
+from velum.sim.seeds import Wrong
 
 pytestmark = pytest.mark.soak
 
@@ -20,30 +22,24 @@ FIRST = 1_000  # the ordinary tests run those below
 PROCESSES = 2
 
 
-def attempt_scatter(seed: int) -> str | None:
+def complaint_of(simulate: Callable[[int], object], seed: int) -> str | None:
     """What was wrong with one seed's run."""
     try:
-        scatter_cli.simulate(seed)
-    except scatter_cli.Wrong as wrong:
+        simulate(seed)
+    except Wrong as wrong:
         return f"seed {seed}: {wrong}"
     return None
 
 
-def attempt_storage(seed: int) -> str | None:
-    """The same of files."""
-    try:
-        storage_cli.simulate(seed)
-    except storage_cli.Wrong as wrong:
-        return f"seed {seed}: {wrong}"
-    return None
-
-
-@pytest.mark.parametrize("attempt", [attempt_scatter, attempt_storage])
-def test_ten_thousand_seeds(attempt: Callable[[int], str | None]) -> None:
+@pytest.mark.parametrize(
+    "simulate", [scatter_cli.simulate, storage_cli.simulate], ids=["scatter", "storage"]
+)
+def test_ten_thousand_seeds(simulate: Callable[[int], object]) -> None:
     failures = []
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         seeds = range(FIRST, FIRST + SEEDS)
-        for complaint in pool.imap_unordered(attempt, seeds, chunksize=20):
+        attempts = pool.imap_unordered(partial(complaint_of, simulate), seeds, chunksize=20)
+        for complaint in attempts:
             if complaint is not None:
                 print(complaint, flush=True)
                 failures.append(complaint)

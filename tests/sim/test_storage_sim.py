@@ -6,17 +6,13 @@ and say what it may cost. A failure prints the command that runs it again.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from velum.policy.filetypes import CARE_DAMAGED, Coding
 from velum.policy.hybridclock import Version
 from velum.sim.host import Status
 from velum.sim.storage import Plan, World
-from velum.sim.storage_cli import main, simulate
+from velum.sim.storage_cli import simulate
 from velum.sim.storage_client import Client
 from velum.sim.storage_files import CHARGE_BYTES, RamChunks, Write, key_of
 
@@ -282,25 +278,6 @@ def any_at_risk(world: World) -> bool:
 
 
 # ---- the simulator itself ----
-
-
-def test_one_seed_is_one_run() -> None:
-    """Even where strings have other hashes."""
-    stories = []
-    for hash_seed in ("1", "2"):
-        command = [sys.executable, "-m", "velum.sim.storage_cli", "--seed", "5", "--verbose"]
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        ran = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=60
-        )
-        stories.append(ran.stdout)
-    assert stories[0] == stories[1] and "is acknowledged" in stories[0]
-
-
-def test_the_command_tells_of_each_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "3", "--runs", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["seed 3", "seed 4"]
 
 
 def test_a_loss_is_noticed() -> None:

@@ -10,7 +10,6 @@ each have to be the same, and after an hour nothing may be left.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -20,7 +19,9 @@ from velum.sim.host import Status
 from velum.sim.scatter import AGREE_MS, World
 from velum.sim.scatter_node import Node
 from velum.sim.scatter_work import Work, make_work
+from velum.sim.seeds import attempt, command
 
+MODULE: Final = "velum.sim.scatter_cli"
 TROUBLE_MS: Final = 12_000  # when the last trouble begins
 LEADERS: Final = 0.3  # of all trouble, what befalls coordinators for certain
 CALM_MS: Final = 20_000  # when all of it has ended
@@ -39,10 +40,6 @@ KINDS: Final = (
     "resume",
     "lose a client",
 )
-
-
-class Wrong(AssertionError):
-    """A run in which something did not hold; it says how to run it again."""
 
 
 class Trouble:
@@ -174,11 +171,7 @@ class Trouble:
 def simulate(seed: int, *, verbose: bool = False) -> World:
     """One run, from the first node to the last forgotten job; the world as it is then. `Wrong` if
     anything did not hold."""
-    try:
-        return _simulate(seed, verbose)
-    except Exception as error:
-        command = f"python -m velum.sim.scatter_cli --seed {seed} --verbose"
-        raise Wrong(f"{type(error).__name__}: {error}\nto run it again: {command}") from error
+    return attempt(MODULE, _simulate, seed, verbose)
 
 
 def _simulate(seed: int, verbose: bool) -> World:
@@ -225,15 +218,7 @@ def _run(world: World) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m velum.sim.scatter_cli", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same run (1)")
-    parser.add_argument("--runs", type=int, default=1, help="seeds S, S+1, ... (1)")
-    parser.add_argument("--verbose", action="store_true", help="print the run's story")
-    options = parser.parse_args(arguments)
-    for seed in range(options.seed, options.seed + options.runs):
-        world = simulate(seed, verbose=options.verbose)
-        print(f"seed {seed}: {len(world.works)} jobs, {_summary(world)}")
-    return 0
+    return command(MODULE, __doc__, _simulate, _summary, arguments)
 
 
 def _summary(world: World) -> str:
@@ -241,8 +226,9 @@ def _summary(world: World) -> str:
     told = [client.told for client in world.clients if client.told is not None]
     states = [State(record.state).name.lower() for record in told]
     return (
-        f"{', '.join(states)}; {figures.grants} leases, {figures.slices_run.total()} slices run, "
-        f"{figures.frames} frames, {figures.losses} times a member was lost"
+        f"{len(world.works)} jobs, {', '.join(states)}; {figures.grants} leases, "
+        f"{figures.slices_run.total()} slices run, {figures.frames} frames, "
+        f"{figures.losses} times a member was lost"
     )
 
 

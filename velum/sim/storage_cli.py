@@ -14,16 +14,17 @@ left of what was given up, replaced or removed.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from velum.policy.filetypes import Coding
 from velum.sim.host import Status
+from velum.sim.seeds import attempt, command
 from velum.sim.storage import Codings, Plan, World
 from velum.sim.storage_node import Node
 
+MODULE: Final = "velum.sim.storage_cli"
 BEGIN_MS: Final = 3_000  # by then all nodes see each other
 LOOK_MS: Final = 500  # between two looks at whether all is whole again
 HARSH: Final = 0.3  # share of seeds
@@ -45,10 +46,6 @@ HARMLESS: Final = (
     "lose a client",
     "part a client",
 )
-
-
-class Wrong(AssertionError):
-    """A run in which something did not hold; it says how to run it again."""
 
 
 class Trouble:
@@ -246,11 +243,7 @@ class Harsh(Trouble):
 def simulate(seed: int, *, verbose: bool = False) -> World:
     """One run, from the first node to the last chunk freed; the world as it is then. `Wrong` if
     anything did not hold."""
-    try:
-        return _simulate(seed, verbose)
-    except Exception as error:
-        command = f"python -m velum.sim.storage_cli --seed {seed} --verbose"
-        raise Wrong(f"{type(error).__name__}: {error}\nto run it again: {command}") from error
+    return attempt(MODULE, _simulate, seed, verbose)
 
 
 def _simulate(seed: int, verbose: bool) -> World:
@@ -289,21 +282,16 @@ def _simulate(seed: int, verbose: bool) -> World:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m velum.sim.storage_cli", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same run (1)")
-    parser.add_argument("--runs", type=int, default=1, help="seeds S, S+1, ... (1)")
-    parser.add_argument("--verbose", action="store_true", help="print the run's story")
-    options = parser.parse_args(arguments)
-    for seed in range(options.seed, options.seed + options.runs):
-        world = simulate(seed, verbose=options.verbose)
-        print(f"seed {seed}: {len(world.nodes)} nodes, {_summary(world)}")
-    return 0
+    return command(MODULE, __doc__, _simulate, _summary, arguments)
 
 
 def _summary(world: World) -> str:
     figures = world.figures
     counts = [f"{count} {what}" for what, count in sorted((figures.acts + figures.ends).items())]
-    return f"{', '.join(counts)}; {world.links.frames} frames, {world.now_ms / 1000:.0f} s"
+    return (
+        f"{len(world.nodes)} nodes, {', '.join(counts)}; {world.links.frames} frames, "
+        f"{world.now_ms / 1000:.0f} s"
+    )
 
 
 if __name__ == "__main__":
