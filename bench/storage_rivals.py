@@ -64,18 +64,11 @@ def versions() -> dict[str, str]:
 # ---- clients ----
 
 
-class Pylibmc(PythonSystem):
-    """memcached through libmemcached; it takes values of 1 GiB in pieces."""
+class Memcached(PythonSystem):
+    """memcached; it takes values of 1 GiB in pieces. Its clients have the same calls."""
 
     piece = PIECE_BYTES
-
-    def __init__(self, port: int) -> None:
-        import pylibmc
-
-        super().__init__("memcached, pylibmc")
-        ways = {"tcp_nodelay": True, "connect_timeout": 1000 * int(ANSWER_S)}
-        waits = {"send_timeout": 10**6 * int(ANSWER_S), "receive_timeout": 10**6 * int(ANSWER_S)}
-        self._client = pylibmc.Client([f"127.0.0.1:{port}"], behaviors=ways | waits)
+    _client: Any
 
     def put_one(self, name: str, value: bytes) -> None:
         if not self._client.set(name, value):
@@ -96,10 +89,20 @@ class Pylibmc(PythonSystem):
         self._client.delete(name)
 
 
-class Pymemcache(PythonSystem):
-    """memcached through a client of plain Python; names of its own, on the same server."""
+class Pylibmc(Memcached):
+    """memcached through libmemcached."""
 
-    piece = PIECE_BYTES
+    def __init__(self, port: int) -> None:
+        import pylibmc
+
+        super().__init__("memcached, pylibmc")
+        ways = {"tcp_nodelay": True, "connect_timeout": 1000 * int(ANSWER_S)}
+        waits = {"send_timeout": 10**6 * int(ANSWER_S), "receive_timeout": 10**6 * int(ANSWER_S)}
+        self._client = pylibmc.Client([f"127.0.0.1:{port}"], behaviors=ways | waits)
+
+
+class Pymemcache(Memcached):
+    """memcached through a client of plain Python; names of its own, on the same server."""
 
     def __init__(self, port: int) -> None:
         from pymemcache.client.base import Client
@@ -112,24 +115,6 @@ class Pymemcache(PythonSystem):
             timeout=ANSWER_S,
             key_prefix=b"p",
         )
-
-    def put_one(self, name: str, value: bytes) -> None:
-        if not self._client.set(name, value):
-            raise SystemExit(f"memcached did not take {name}")
-
-    def get_one(self, name: str) -> Any:
-        return self._client.get(name)
-
-    def put_many(self, some: Sequence[Pair]) -> None:
-        if self._client.set_many(dict(some)):
-            raise SystemExit("memcached did not take a batch")
-
-    def get_many(self, names: Sequence[str]) -> Sequence[Any]:
-        found = self._client.get_many(names)
-        return [found[name] for name in names]
-
-    def remove(self, name: str) -> None:
-        self._client.delete(name)
 
 
 class Redis(PythonSystem):
