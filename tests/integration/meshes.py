@@ -14,11 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -198,26 +199,24 @@ class Processes:
 
 
 StartMesh = Callable[..., Processes]  # what the fixtures `mesh` and `shared_mesh` are
+SomeCalling = TypeVar("SomeCalling", bound="Calling")
 
 
-class Stream:
+class Calling(ABC):
     """Calls that go on all the time from a thread of their own; `with` checks that all were right.
 
-    `at_once` calls are under way together; between two rounds passes `pause` seconds.
+    Between two rounds of them passes `pause` seconds. Subclasses say what a round is.
     """
 
-    def __init__(self, mesh: Mesh, at_once: int = 8, pause: float = 0.001) -> None:
-        self._mesh = mesh
-        self._at_once = at_once
+    def __init__(self, pause: float = 0.0) -> None:
         self._pause = pause
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="calling", daemon=True)
         self.calls = 0
-        self.slowest_s = 0.0
-        self.by_node: Counter[int | None] = Counter()
+        self.slowest_s = 0.0  # round
         self.failure: BaseException | None = None
 
-    def __enter__(self) -> Stream:
+    def __enter__(self: SomeCalling) -> SomeCalling:
         self._thread.start()
         return self
 
@@ -245,20 +244,35 @@ class Stream:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                self._round()
+                began = time.monotonic()
+                done = self._round()
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+                self.calls += done
                 self._stop.wait(self._pause)
         except BaseException as error:  # for the test's thread to raise
             self.failure = error
 
-    def _round(self) -> None:
-        began = time.monotonic()
+    @abstractmethod
+    def _round(self) -> int:
+        """Some calls, whose answers it checks; how many."""
+
+
+class Stream(Calling):
+    """Tasks, of which `at_once` are under way together."""
+
+    def __init__(self, mesh: Mesh, at_once: int = 8, pause: float = 0.001) -> None:
+        super().__init__(pause)
+        self._mesh = mesh
+        self._at_once = at_once
+        self.by_node: Counter[int | None] = Counter()
+
+    def _round(self) -> int:
         first = self.calls
         futures = [self._mesh.spawn("add", first, more) for more in range(self._at_once)]
         for more, future in enumerate(futures):
             assert future.result(PATIENCE_S) == first + more
             self.by_node[future.node] += 1
-        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-        self.calls += self._at_once
+        return self._at_once
 
 
 def answers(futures: Sequence[TaskFuture]) -> list[Any]:

@@ -67,26 +67,31 @@ def test_ten_minutes() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing(number: int) -> None:
+def interrupt(number: int, told: str, nodes: int, *words: str) -> None:
+    """Sends a signal to a run of so many nodes once it has told this; it has to leave nothing."""
     run = subprocess.Popen(
-        command("--seconds", "20", "--nodes", "3", "--seed", "4"),
+        command(*words, "--seconds", "20", "--nodes", str(nodes), "--seed", "4"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert run.stderr is not None
     for line in run.stderr:
-        if "right after" in line:  # an answer: everything is up
+        if told in line:
             break
     family = psutil.Process(run.pid).children(recursive=True)
-    assert len(family) >= 3
+    assert len(family) >= nodes
     run.send_signal(number)
     run.stderr.read()
     assert run.wait(PATIENCE_S) == 130
     eventually(lambda: not any(p.is_running() and p.status() != "zombie" for p in family))
     assert not [name for name, maker in netns._ours() if maker == run.pid]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(number: int) -> None:
+    interrupt(number, "right after", 3)  # an answer: everything is up
 
 
 @pytest.mark.parametrize(

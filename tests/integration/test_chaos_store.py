@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.integration.meshes import eventually
-from tests.integration.test_chaos import CANNOT, PATIENCE_S, command
-from velum import chaos, chaosfiles, chaosmesh, netns
+from tests.integration.test_chaos import CANNOT, PATIENCE_S, command, interrupt
+from velum import chaos, chaosfiles, chaosmesh
 from velum.chaos import Chaos, Report, Settings
 from velum.chaoscalls import Calls
 from velum.chaoshistory import Content
@@ -58,23 +57,7 @@ def test_ten_minutes() -> None:
 
 @pytest.mark.timeout(120)
 def test_an_interrupted_run_leaves_nothing() -> None:
-    run = subprocess.Popen(
-        command("--store", "--seconds", "20", "--nodes", str(NODES), "--seed", "4"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stderr is not None
-    for line in run.stderr:
-        if "see each other" in line:
-            break
-    family = psutil.Process(run.pid).children(recursive=True)
-    assert len(family) >= NODES
-    run.send_signal(signal.SIGINT)
-    run.stderr.read()
-    assert run.wait(PATIENCE_S) == 130
-    eventually(lambda: not any(p.is_running() and p.status() != "zombie" for p in family))
-    assert not [name for name, maker in netns._ours() if maker == run.pid]
+    interrupt(signal.SIGINT, "see each other", NODES, "--store")
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ Real processes; every wait is for what `df` and the nodes' own figures say, with
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import velum
-from tests.integration.meshes import PATIENCE_S, Processes, StartMesh, eventually, seeded
+from tests.integration.meshes import PATIENCE_S, Calling, Processes, StartMesh, eventually, seeded
 from tests.integration.stores import (
     KIB,
     MIB,
@@ -41,42 +41,18 @@ CHUNK = 64 * KIB
 FAST = (*RAM, "--repair-rate", "max")
 
 
-class Reader:
-    """Reads files over and over in a thread of its own, and says if one was ever not what it is."""
+class Reader(Calling):
+    """Reads files over and over, one after the other; each has to be what it is."""
 
     def __init__(self, files: Files, expected: dict[str, bytes]) -> None:
+        super().__init__()
         self._files = files
-        self._expected = dict(expected)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self.read = 0
-        self.slowest_s = 0.0
-        self.failure: BaseException | None = None
+        self._turns = itertools.cycle(expected.copy().items())
 
-    def __enter__(self) -> Reader:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join(PATIENCE_S)
-        if exc[0] is None:
-            assert not self._thread.is_alive(), "a read never ends"
-            if self.failure is not None:
-                raise AssertionError(f"after {self.read} reads: {self.failure!r}")
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                for name, data in self._expected.items():
-                    began = time.monotonic()
-                    assert self._files.get(name) == data, name
-                    self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-                    self.read += 1
-                    if self._stop.is_set():
-                        return
-        except BaseException as error:
-            self.failure = error
+    def _round(self) -> int:
+        name, data = next(self._turns)
+        assert self._files.get(name) == data, name
+        return 1
 
 
 def stored(nodes: Processes, count: int, what: str, **coding: Any) -> dict[str, bytes]:
