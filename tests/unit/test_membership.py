@@ -410,6 +410,17 @@ def test_a_probe_for_another_is_dropped_with_its_news() -> None:
     assert all(node.policy.member(id) is None for id in (8, 9))
 
 
+def test_a_record_without_a_port_is_passed_over() -> None:
+    """Whatever is known of that member: it would be given to whom an address must be one."""
+    node, nowhere = Node(2), Address(0x7F000001, 0)
+    node.tell(record(8, address=nowhere), record(9), record(10))
+    node.tell(record(9, incarnation=BORN + 2, address=nowhere), record(10, DEAD))
+    node.tell(record(10, incarnation=BORN + 2, address=nowhere))
+    assert node.policy.member(8) is None
+    assert (node.state(9), node.state(10)) == (ALIVE, DEAD)
+    assert [node.policy.member(id).address for id in (9, 10)] == [at(9), at(10)]
+
+
 def test_a_helper_passes_the_answer_on_or_says_that_there_is_none() -> None:
     node, load = Node(3), Health(cpu=9)
     effects = node.hear(Datagram(PROBE_REQUEST, 50, 2, 9, address=at(9)))

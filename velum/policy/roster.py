@@ -93,10 +93,11 @@ class Roster:
     def judge(self, said: Update) -> int:
         """What a record is worth: STALE, NEWS, CONFIRMATION or CLASH."""
         known = self.members.get(said.id)
+        _, port = said.address
+        if port == 0:
+            return STALE  # nobody listens there: made up, or damaged
         if known is None:
-            _, port = said.address
-            useless = said.incarnation > INCARNATION_MAX or port == 0
-            return STALE if useless else NEWS
+            return STALE if said.incarnation > INCARNATION_MAX else NEWS
         held = known.update
         lead = said.incarnation - held.incarnation
         if said.address != held.address and held.state == ALIVE:
