@@ -11,7 +11,7 @@ each have to be the same, and after an hour nothing may be left.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from velum.policy.job import State
@@ -145,7 +145,7 @@ class Trouble:
         if not workers:
             world.restart(world.nodes[0])
 
-    _STRIKES = dict(
+    _STRIKES: Final[dict[str, Callable[[Trouble, Node], None]]] = dict(
         zip(
             KINDS,
             (
