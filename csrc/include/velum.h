@@ -96,7 +96,11 @@ extern "C" {
     X(UNCERTAIN, 96, "the file's last step was not confirmed: it is there, or it is not")          \
     X(NAME, 97, "not a file name: 1 to 4096 bytes of UTF-8")                                       \
     X(NAMES_FULL, 98, "no room for another name")                                                  \
-    X(VERSION_AHEAD, 99, "version is too far ahead of the clock here")
+    X(VERSION_AHEAD, 99, "version is too far ahead of the clock here")                             \
+    /* state */                                                                                    \
+    X(LOCKED, 100, "another process has this log open")                                            \
+    X(NO_SPACE, 101, "the disk is full")                                                           \
+    X(STATE_FULL, 102, "no room for another key")
 
 typedef enum {
     VELUM_OK = 0,
