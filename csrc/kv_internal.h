@@ -1,0 +1,179 @@
+/* kv_internal.h: what the files of the key-value state share, and nobody else.
+ *
+ * Owns: the shape of keys and cells in memory. Refuses to know: what is in kv.h already.
+ *
+ *   kv.c        merging records into keys, dropping tombstones
+ *   kv_keys.c   the memory of keys and of their values, and the table that finds them
+ *   kv_cells.c  the cells of one key, in their order
+ *   kv_tree.c   sums over all that is here, and the keys of each leaf
+ *   kv_view.c   what of a key is visible
+ *   kv_walk.c   all that is here, as records
+ */
+#ifndef VELUM_KV_INTERNAL_H
+#define VELUM_KV_INTERNAL_H
+
+#include "kv.h"
+
+/* Levels of the list of cells: each has a quarter of those below, so these serve 4^12 cells. */
+#define VELUM__CELL_LEVELS_MAX 12u
+
+/* Words of a key's name, 4 bytes each, and its size. */
+#define VELUM__NAME_WORDS (VELUM_KV_KEY_BYTES_MAX / 4u + 1u)
+
+/* In the order that they have in a list. */
+typedef enum { VELUM__COUNT = 1, VELUM__MEMBER, VELUM__FIELD } velum__cell_kind;
+
+/* One piece of memory: this, its links, its part, its value. A COUNT is one of a node, a MEMBER one
+ * of an element and the node that has added it, a FIELD one of a field. */
+typedef struct velum__cell {
+    velum_kv_stamp of;    /* COUNT: the base; MEMBER: the addition; FIELD: as `stamp` */
+    velum_kv_stamp stamp; /* of the record that stands */
+    int64_t sum;          /* COUNT */
+    uint32_t value_size;
+    uint16_t part_size;
+    uint16_t node; /* FIELD: 0 */
+    uint8_t kind;
+    bool gone; /* a REMOVE, an UNFIELD */
+    uint8_t levels;
+    struct velum__cell *next[]; /* of each level */
+} velum__cell;
+
+typedef struct {
+    size_t visible;        /* elements, each once, or fields */
+    velum_kv_stamp latest; /* of all cells of the kind, those gone too */
+} velum__tally;
+
+typedef struct {
+    velum__tally members, fields;
+    uint8_t levels;
+    velum__cell *first[]; /* of each level */
+} velum__cells;
+
+/* One piece of memory: this, its name, its value. */
+typedef struct velum__key {
+    struct velum__key *next;      /* in its chain */
+    struct velum__key *leaf_next; /* in its leaf, and what points to it there */
+    struct velum__key **leaf_link;
+    velum__cells *cells;   /* NULL: none */
+    uint64_t identity;     /* the first 8 bytes of the BLAKE3 hash of its name, big-endian */
+    velum_kv_stamp base;   /* zeros: none */
+    velum_kv_stamp expiry; /* of an EXPIRE later than the base; zeros: none */
+    uint64_t base_until_ms, expiry_until_ms;
+    uint32_t hash; /* of its name, for the table */
+    uint32_t value_size;
+    uint16_t name_size;
+    bool set;  /* the base is a SET, else a DEL or none */
+    bool json; /* a SET that is marked so */
+} velum__key;
+
+typedef struct {
+    velum__key ***segments;
+    size_t room;  /* buckets of the segments so far */
+    size_t count; /* buckets in use */
+    size_t mask;  /* the least power of 2 that is not below the count, minus 1 */
+    size_t keys;
+    uint64_t multipliers[VELUM__NAME_WORDS + 1u];
+} velum__table;
+
+typedef struct {
+    uint64_t sums[16u + 256u + 4096u + VELUM_KV_LEAVES]; /* level by level */
+    velum__key *leaves[VELUM_KV_LEAVES];                 /* the first key of each */
+} velum__tree;
+
+struct velum_kv {
+    velum__table table;
+    velum__tree *tree;
+    uint64_t dice; /* for the levels of cells */
+    velum_kv_figures figures;
+};
+
+/* ---- kv_keys.c ---- */
+
+/* What a piece of memory of n bytes counts as: with what malloc has around it. */
+size_t velum__charge(size_t n);
+/* Whether there is room for `more` bytes in the place of `less`. */
+bool velum__fits(const velum_kv *kv, size_t more, size_t less);
+
+static inline uint8_t *velum__name_bytes(const velum__key *k) {
+    return (uint8_t *)(uintptr_t)(k + 1);
+}
+
+static inline uint8_t *velum__value_bytes(const velum__key *k) {
+    return velum__name_bytes(k) + k->name_size;
+}
+
+bool velum__table_open(velum__table *table); /* false: out of memory */
+void velum__table_close(velum__table *table);
+
+velum__key *velum__find(const velum_kv *kv, velum_kv_bytes name);
+/* A key that has nothing yet, with a value of zeros. STATE_FULL, NOMEM. */
+int velum__add_key(velum_kv *kv, velum_kv_bytes name, size_t value_size, velum__key **out);
+/* Gives a key's value another size: the key may move. `less`: what is about to be freed. The bytes
+ * are left as they come. STATE_FULL, NOMEM: nothing has changed. */
+int velum__resize_key(velum_kv *kv, velum__key **k, size_t value_size, size_t less);
+/* Its sums must be out, and its cells gone. */
+void velum__drop_key(velum_kv *kv, velum__key *k);
+
+/* The keys in an order that no growth of the table changes: the least place of a key that is not
+ * below `place`, in *k; false: none. */
+bool velum__key_from(const velum_kv *kv, uint64_t *place, velum__key **k);
+/* The next key at the same place, or NULL. */
+velum__key *velum__key_beside(const velum__key *k);
+
+/* ---- kv_cells.c ---- */
+
+static inline uint8_t *velum__part_bytes(const velum__cell *c) {
+    return (uint8_t *)(uintptr_t)(c->next + c->levels);
+}
+
+static inline velum_kv_bytes velum__part(const velum__cell *c) {
+    velum_kv_bytes part = {velum__part_bytes(c), c->part_size};
+    return part;
+}
+
+static inline velum_kv_bytes velum__value(const velum__cell *c) {
+    velum_kv_bytes value = {velum__part_bytes(c) + c->part_size, c->value_size};
+    return value;
+}
+
+/* < 0, 0, > 0: in byte order; what is shorter is before what begins with it. */
+int velum__compare_bytes(velum_kv_bytes a, velum_kv_bytes b);
+
+/* The first cell that is not before (kind, part, node), or NULL; `cells` may be NULL. */
+const velum__cell *velum__cell_from(const velum__cells *cells, velum__cell_kind kind,
+                                    velum_kv_bytes part, uint16_t node);
+/* Merges a record of a cell, which the base does not hide. 1, 0; STATE_FULL, NOMEM. */
+int velum__merge_cell(velum_kv *kv, velum__key *k, const velum_kv_record *r);
+/* Whether a base hides what a cell or record has, now and for good. */
+bool velum__hides(velum_kv_stamp base, velum__cell_kind kind, velum_kv_stamp of);
+/* The memory of the cells that a base would hide. */
+size_t velum__hidden_bytes(const velum__key *k, velum_kv_stamp base);
+/* Drops the cells that the key's base hides, and tombstones with stamps up to `seen`. How many. */
+size_t velum__prune_cells(velum_kv *kv, velum__key *k, velum_kv_stamp seen);
+/* Frees them, no more. */
+void velum__free_cells(velum__cells *cells);
+
+/* ---- kv_tree.c ---- */
+
+uint64_t velum__identity(velum_kv_bytes name);
+/* What a record is in the sums. */
+uint64_t velum__mark(uint64_t identity, const velum_kv_record *r);
+/* Takes a mark into the sums, or out of them. */
+void velum__flip(velum_kv *kv, const velum__key *k, uint64_t mark);
+void velum__leaf_add(velum_kv *kv, velum__key *k);
+void velum__leaf_remove(const velum__key *k);
+/* The key has moved in memory. */
+void velum__leaf_moved(velum__key *k);
+
+/* ---- kv_view.c ---- */
+
+velum_kv_type velum__type(const velum__key *k);
+
+/* ---- kv_walk.c ---- */
+
+/* What stands in a key, as records. Whether there is a base, an EXPIRE. */
+bool velum__base_record(const velum__key *k, velum_kv_record *r);
+bool velum__expiry_record(const velum__key *k, velum_kv_record *r);
+void velum__cell_record(const velum__key *k, const velum__cell *c, velum_kv_record *r);
+
+#endif

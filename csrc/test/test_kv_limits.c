@@ -1,0 +1,179 @@
+/* test_kv_limits.c: the key-value state when memory runs out, or its room.
+ *
+ * Its files are compiled into this program with an allocator that fails the n-th time, for every n:
+ * the call says so and has changed nothing, and all that was taken is freed (the sanitizer looks).
+ * The same for every size of the room.
+ */
+#include <stdlib.h>
+
+static long failing_in; /* so many allocations succeed, the next one fails; negative: none does */
+
+static void *scarce(void *memory) {
+    if (failing_in-- != 0) return memory;
+    free(memory);
+    return NULL;
+}
+
+static void *scarce_again(void *memory, size_t n) {
+    return failing_in-- != 0 ? realloc(memory, n) : NULL;
+}
+
+#define malloc(n)     scarce(malloc(n))
+#define calloc(n, s)  scarce(calloc(n, s))
+#define realloc(p, n) scarce_again(p, n)
+#include "kv.c"
+#include "kv_cells.c"
+#include "kv_keys.c"
+#include "kv_tree.c"
+#include "kv_view.c"
+#include "kv_walk.c"
+#undef malloc
+#undef calloc
+#undef realloc
+
+#include "kv_world.h"
+
+#define RECORDS  10u
+#define ROOM_MAX 4000u
+#define MANY     20000u
+
+static void test_open(void) {
+    for (long n = 0;; n++) {
+        velum_kv *kv = NULL;
+        int r;
+        failing_in = n;
+        r = velum_kv_open(&kv, 1000);
+        failing_in = -1;
+        if (r == 0) {
+            CHECK(n >= 4);
+            velum_kv_close(kv);
+            return;
+        }
+        CHECK_EQ(r, VELUM_E_NOMEM);
+        CHECK(kv == NULL);
+    }
+}
+
+/* One key's life, from nothing to a longer value that hides its cells. */
+static void story(velum_kv_record r[RECORDS]) {
+    r[0] = add(1, 1, "k", "first");
+    r[1] = add(2, 2, "k", "second");
+    r[2] = take_out(3, 1, "k", "first", at(1, 1));
+    r[3] = count(4, 1, "k", 7, at(0, 0));
+    r[4] = field(5, 1, "k", "f", "a value");
+    r[5] = field(6, 1, "k", "f", "a value that is longer than the one before");
+    r[6] = expire(7, 1, "k", 77);
+    r[7] = set(4, 2, "k", "some bytes that are longer than what the key has had so far");
+    r[8] = set(8, 1, "l", "another");
+    r[9] = del(9, 1, "k");
+}
+
+typedef struct {
+    velum_kv_figures figures;
+    uint64_t sum;
+    size_t records;
+} picture;
+
+static picture picture_of(const velum_kv *kv) {
+    picture p = {velum_kv_get_figures(kv), root_sum(kv), records_in(kv)};
+    return p;
+}
+
+static void check_unchanged(const velum_kv *kv, const picture *p) {
+    picture now = picture_of(kv);
+    CHECK(now.sum == p->sum);
+    CHECK_EQ(now.records, p->records);
+    CHECK_EQ(now.figures.bytes, p->figures.bytes);
+    CHECK_EQ(now.figures.keys, p->figures.keys);
+    CHECK_EQ(now.figures.tombstones, p->figures.tombstones);
+    CHECK(velum_kv_compare(now.figures.latest, p->figures.latest) == 0);
+}
+
+/* With each seed of `dice` the cells have other levels. */
+static void test_merge_without_memory(uint64_t dice) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    velum_kv_record r[RECORDS];
+    size_t failures = 0;
+    story(r);
+    kv->dice = dice;
+    for (size_t i = 0; i < RECORDS; i++) {
+        for (long n = 0;; n++) {
+            picture before = picture_of(kv);
+            int merged;
+            failing_in = n;
+            merged = velum_kv_merge(kv, &r[i]);
+            failing_in = -1;
+            if (merged == 1) break;
+            CHECK_EQ(merged, VELUM_E_NOMEM);
+            check_unchanged(kv, &before);
+            failures++;
+        }
+    }
+    CHECK(failures >= RECORDS - 2);
+    velum_kv_close(kv);
+}
+
+/* In a room of any size: what is refused has changed nothing, and what is not is the same as in a
+ * large one. A DEL of what is there always has room. */
+static void test_merge_without_room(void) {
+    for (size_t room = 0; room <= ROOM_MAX; room += 8) {
+        velum_kv *kv = open_kv(room);
+        velum_kv_record r[RECORDS];
+        bool there = false;
+        story(r);
+        for (size_t i = 0; i < RECORDS; i++) {
+            picture before = picture_of(kv);
+            int merged = velum_kv_merge(kv, &r[i]);
+            CHECK(velum_kv_get_figures(kv).bytes <= room);
+            CHECK(merged == 1 || merged == VELUM_E_STATE_FULL);
+            if (merged != 1) check_unchanged(kv, &before);
+            if (r[i].op == VELUM_KV_DEL) CHECK(merged == 1 || !there);
+            there = there || (merged == 1 && i < 8);
+            if (room == ROOM_MAX) CHECK_EQ(merged, 1);
+        }
+        velum_kv_close(kv);
+    }
+}
+
+/* The table cannot grow: keys are found more slowly, and all of them are walked. */
+static void test_table_without_memory(void) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    char name[16];
+    for (size_t i = 0; i < MANY; i++) {
+        velum_kv_record r;
+        sprintf(name, "%zu", i);
+        r = set(i + 1, 1, name, "v");
+        failing_in = i >= MANY / 2 ? 1 : -1; /* the key itself, and nothing more */
+        CHECK_EQ(velum_kv_merge(kv, &r), 1);
+    }
+    failing_in = -1;
+    CHECK(kv->table.count < MANY);
+    CHECK_EQ(records_in(kv), MANY);
+    velum_kv_close(kv);
+}
+
+/* Two keys at one place of a walk are met together. */
+static void test_keys_at_one_place(void) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    const char *names[4] = {"a", "b", "c", "d"};
+    memset(kv->table.multipliers, 0, sizeof kv->table.multipliers); /* all have the hash 0 */
+    for (size_t i = 0; i < 4; i++)
+        CHECK_EQ(merge(kv, set(5, 1, names[i], names[i])), 1);
+    for (size_t i = 0; i < 4; i++) {
+        CHECK(is_text(look(kv, names[i]).value, names[i]));
+        velum__find(kv, text(names[i]))->identity &= UINT64_C(0xffffffff00000000);
+    }
+    CHECK_EQ(records_in(kv), 4);
+    velum_kv_close(kv);
+}
+
+int main(void) {
+    failing_in = -1;
+    test_open();
+    for (uint64_t dice = 1; dice < 40; dice++)
+        test_merge_without_memory(dice * UINT64_C(0x9e3779b97f4a7c15));
+    test_merge_without_room();
+    test_table_without_memory();
+    test_keys_at_one_place();
+    return check_report("kv_limits");
+}
