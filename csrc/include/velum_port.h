@@ -79,6 +79,42 @@ int velum_port_udp_recv(velum_fd fd, void *buf, size_t n, velum_addr *from);
 
 void velum_port_close(velum_fd fd);
 
+/* ---- files: for the log of the key-value state; UNSUPPORTED where there are none ---- */
+
+/* Opens a file for reading and appending, or makes it (`make`): its name is on disk then. `lock`
+ * takes it for this handle alone, and is kept when it is renamed. Its folder must be there. LOCKED:
+ * another one has it; NOT_FOUND; NO_SPACE; SYSTEM. */
+int velum_port_file_open(const char *path, bool make, bool lock, velum_fd *out);
+/* Bytes in the file, or SYSTEM. */
+int64_t velum_port_file_size(velum_fd file);
+/* Bytes read at an offset, 0 at its end, or SYSTEM. */
+int velum_port_file_read(velum_fd file, uint64_t offset, void *buf, size_t n);
+/* Writes all n bytes at an offset, or says NO_SPACE (disk or quota is full) or SYSTEM: some of them
+ * may be there then. */
+int velum_port_file_write(velum_fd file, uint64_t offset, const void *buf, size_t n);
+/* Cuts the file off; SYSTEM. */
+int velum_port_file_cut(velum_fd file, uint64_t size);
+/* Returns when all that was written to it is on disk; may take seconds; SYSTEM, NO_SPACE. Another
+ * thread may write to the file meanwhile. */
+int velum_port_file_sync(velum_fd file);
+void velum_port_file_close(velum_fd file);
+/* Puts `from` in the place of `to`, in one step, and returns when that is on disk. SYSTEM,
+ * NO_SPACE: nothing has changed; UNCERTAIN: it is in its place, and perhaps not on disk. */
+int velum_port_file_rename(const char *from, const char *to);
+/* Removes a file, if it is there; after a crash it may be back. SYSTEM. */
+int velum_port_file_remove(const char *path);
+
+/* A thread that syncs: one job at a time. `done` of velum_port_syncer_poll: 1 ended (*error is 0 or
+ * what velum_port_file_sync said), 0 under way, -1 nothing was begun. Each end wakes `waker`, a
+ * writer of velum_port_wake_open, or nobody if that is VELUM_NO_FD. Where there are no threads
+ * `begin` syncs before it returns. */
+typedef struct velum_port_syncer velum_port_syncer;
+int velum_port_syncer_open(velum_port_syncer **out, velum_fd waker);
+int velum_port_syncer_begin(velum_port_syncer *syncer, velum_fd file); /* BUSY: one is under way */
+int velum_port_syncer_poll(velum_port_syncer *syncer, int *error);
+/* Waits for what is under way; NULL is nothing. */
+void velum_port_syncer_close(velum_port_syncer *syncer);
+
 /* ---- waking ---- */
 
 /* A pair that makes a sleeping velum_port_wait return: writing wakes, reading clears. Wake may be

@@ -1,0 +1,646 @@
+/* test_kv_log.c: a log on the test port's disk: what comes back, after a crash at any point too.
+ *
+ * Records are made from their number, which is their stamp, so whatever a log gives back is
+ * compared with what was appended. Random runs come from a seed, printed when they fail:
+ * `test_kv_log SEED` replays them.
+ */
+#include "check.h"
+#include "kv_log.h"
+#include "port/test/file_test.h"
+
+#include <stdlib.h>
+
+#define PATH        "logs/state.log"
+#define NEW_PATH    PATH ".new"
+#define KEYS        24u
+#define RECORDS_MAX 6000u
+#define STEPS       2200u
+#define TAIL_BYTES  2500u
+#define LONG_BYTES  3000u
+
+static uint64_t seed = 1, state;
+
+/* xorshift64* (Vigna 2016), below n. */
+static size_t below(size_t n) {
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
+}
+
+static bool chance(size_t in) {
+    return below(in) == 0;
+}
+
+/* ---- records by number ---- */
+
+typedef struct {
+    velum_kv_record record;
+    char key[8];
+    uint8_t part[16], value[LONG_BYTES];
+} made;
+
+static void fill(uint8_t *bytes, size_t n, uint64_t *draw) {
+    for (size_t i = 0; i < n; i++) {
+        *draw = *draw * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        bytes[i] = (uint8_t)(*draw >> 56);
+    }
+}
+
+static size_t key_of(size_t number) {
+    return (number * UINT64_C(0x9e3779b97f4a7c15) >> 40) % KEYS;
+}
+
+static const velum_kv_record *make_record(size_t number, made *m) {
+    uint64_t draw = number + 77;
+    velum_kv_record *r = &m->record;
+    int size = snprintf(m->key, sizeof m->key, "k=%u", (unsigned)key_of(number));
+    memset(r, 0, sizeof *r);
+    r->op = (velum_kv_op)(number % 8 + 1);
+    r->stamp.time = number + 1;
+    r->stamp.node = 7;
+    r->key = (velum_kv_bytes){(const uint8_t *)m->key, (size_t)size};
+    fill(m->part, sizeof m->part, &draw);
+    if (r->op == VELUM_KV_SET || r->op == VELUM_KV_FIELD)
+        r->value = (velum_kv_bytes){m->value, number % 97 == 0 ? LONG_BYTES : number % 50};
+    fill(m->value, r->value.size, &draw);
+    if (r->op == VELUM_KV_SET) r->json = number % 3 == 0;
+    if (r->op == VELUM_KV_EXPIRE) r->until_ms = number + 5;
+    if (r->op == VELUM_KV_COUNT) r->sum = 50 - (int64_t)number;
+    if (r->op == VELUM_KV_COUNT || r->op == VELUM_KV_REMOVE)
+        r->of = (velum_kv_stamp){number / 2 + 1, 9};
+    if (r->op >= VELUM_KV_ADD) r->part = (velum_kv_bytes){m->part, 1 + number % 15};
+    return r;
+}
+
+static bool same_bytes(velum_kv_bytes a, velum_kv_bytes b) {
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+static bool same(const velum_kv_record *a, const velum_kv_record *b) {
+    return a->op == b->op && a->json == b->json && velum_kv_compare(a->stamp, b->stamp) == 0 &&
+           velum_kv_compare(a->of, b->of) == 0 && a->until_ms == b->until_ms && a->sum == b->sum &&
+           same_bytes(a->key, b->key) && same_bytes(a->part, b->part) &&
+           same_bytes(a->value, b->value);
+}
+
+/* ---- what a log gives back ---- */
+
+static velum_kv_log *kv_log;
+static velum_kv_found found;
+static size_t appended; /* numbers below were */
+static uint8_t met[RECORDS_MAX];
+static uint64_t offsets[RECORDS_MAX];
+static size_t strange; /* records that were never appended */
+static size_t plain;
+
+static void meet(void *owner, const velum_kv_record *record, uint64_t offset) {
+    made m;
+    size_t number = (size_t)record->stamp.time - 1;
+    CHECK(owner == &kv_log);
+    if (record->stamp.node == 0) {
+        plain++;
+    } else if (number >= appended || !same(record, make_record(number, &m))) {
+        strange++;
+    } else {
+        met[number]++;
+        offsets[number] = offset;
+    }
+}
+
+static int open_log(void) {
+    memset(met, 0, sizeof met);
+    strange = plain = 0;
+    return velum_kv_log_open(&kv_log, PATH, VELUM_NO_FD, meet, &kv_log, &found);
+}
+
+static void close_log(void) {
+    velum_kv_log_close(kv_log);
+    kv_log = NULL;
+}
+
+static int append(void) {
+    made m;
+    uint64_t at;
+    int r = velum_kv_log_append(kv_log, make_record(appended, &m), &at);
+    if (r == 0) {
+        CHECK_EQ(at, velum_kv_log_get_figures(kv_log).taken);
+        appended++;
+    }
+    return r;
+}
+
+/* Appends so many and brings them to disk. */
+static void add(size_t n) {
+    for (size_t i = 0; i < n; i++)
+        CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    velum_kv_log_poll(kv_log);
+}
+
+static void start(size_t n) {
+    velum_test_disk_reset();
+    appended = 0;
+    CHECK_EQ(open_log(), 0);
+    add(n);
+}
+
+/* Opens again: each of the numbers from..to is there `times` times. */
+static void expect(size_t from, size_t to, unsigned times) {
+    CHECK_EQ(open_log(), 0);
+    for (size_t i = from; i < to; i++)
+        CHECK_EQ(met[i], times);
+    CHECK_EQ(strange, 0);
+    CHECK_EQ(found.damaged, 0);
+    CHECK_EQ(found.torn_bytes, 0);
+}
+
+static bool exists(const char *path) {
+    velum_fd fd;
+    int r = velum_port_file_open(path, false, false, &fd);
+    if (r == 0) velum_port_file_close(fd);
+    return r == 0;
+}
+
+/* ---- ordinary days ---- */
+
+static void test_round_trip(void) {
+    velum_kv_log_figures f;
+    uint64_t bytes;
+    start(500);
+    f = velum_kv_log_get_figures(kv_log);
+    bytes = f.file_bytes;
+    CHECK(f.taken == bytes && f.written == bytes && f.synced == bytes);
+    CHECK(!f.syncing && !f.compacting && !f.broken);
+    CHECK_EQ(append(), 0); /* closing writes and syncs it */
+    close_log();
+    CHECK_EQ(velum_test_disk_open(), 0);
+    expect(0, 501, 1);
+    CHECK_EQ(found.records, 501);
+    CHECK_EQ(found.plain, 0);
+    CHECK_EQ(offsets[0], 0);
+    CHECK_EQ(offsets[500], bytes);
+    for (size_t i = 1; i < 501; i++)
+        CHECK(offsets[i] > offsets[i - 1]);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(f.synced == f.file_bytes && f.live_bytes == f.file_bytes && f.file_bytes > bytes);
+    close_log();
+    velum_kv_log_close(NULL);
+}
+
+static void test_lock(void) {
+    velum_kv_log *other = NULL;
+    velum_kv_found ignored;
+    start(5);
+    CHECK_EQ(velum_kv_log_open(&other, PATH, VELUM_NO_FD, meet, NULL, &ignored), VELUM_E_LOCKED);
+    CHECK_EQ(velum_kv_log_compact(kv_log), 0);
+    CHECK_EQ(velum_kv_log_compact(kv_log), VELUM_E_BUSY);
+    CHECK_EQ(velum_kv_log_open(&other, PATH, VELUM_NO_FD, meet, NULL, &ignored), VELUM_E_LOCKED);
+    CHECK(exists(NEW_PATH)); /* only who has the lock removes it */
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 1);
+    CHECK_EQ(velum_kv_log_open(&other, PATH, VELUM_NO_FD, meet, NULL, &ignored), VELUM_E_LOCKED);
+    close_log();
+    CHECK_EQ(velum_test_disk_open(), 0);
+}
+
+/* The test's own hand in a file; not synced. */
+static void put(const char *path, uint64_t offset, const void *bytes, size_t n) {
+    velum_fd fd;
+    CHECK_EQ(velum_port_file_open(path, true, false, &fd), 0);
+    CHECK_EQ(velum_port_file_write(fd, offset, bytes, n), 0);
+    velum_port_file_close(fd);
+}
+
+static void test_damage(void) {
+    size_t n = 2 * (size_t)VELUM_KV_LINE_BYTES_MAX, size;
+    char *line = malloc(n);
+    if (line == NULL) abort();
+    start(50);
+    close_log();
+    expect(0, 50, 1);
+    size = (size_t)velum_kv_log_get_figures(kv_log).file_bytes;
+    close_log();
+    put(PATH, offsets[20] + 2, "X", 1);
+    put(PATH, offsets[30] + 2, "X", 1);
+    CHECK_EQ(open_log(), 0);
+    CHECK_EQ(found.records, 48);
+    CHECK_EQ(found.damaged, 2);
+    CHECK_EQ(found.first_damaged, offsets[20]);
+    CHECK_EQ(found.torn_bytes, 0);
+    CHECK(met[19] && !met[20] && met[21] && met[29] && !met[30] && met[31] && strange == 0);
+    close_log();
+    put(PATH, offsets[48] + 2, "X", 1); /* two at the end: torn */
+    put(PATH, offsets[49] + 2, "X", 1);
+    CHECK_EQ(open_log(), 0);
+    CHECK_EQ(found.records, 46);
+    CHECK_EQ(found.damaged, 2);
+    CHECK_EQ(found.torn_bytes, size - offsets[48]);
+    close_log();
+    CHECK_EQ(open_log(), 0);
+    CHECK_EQ(found.torn_bytes, 0);
+    CHECK_EQ(velum_kv_log_get_figures(kv_log).file_bytes, offsets[48]);
+    close_log();
+    memset(line, 'z', n); /* longer than any line, its end too, and then plain ones */
+    memcpy(line + n - 20, "e=f\na=b\ng=h\ni=j\nc=dd", 20);
+    put(PATH, offsets[48], line, n);
+    CHECK_EQ(open_log(), 0);
+    CHECK_EQ(found.records, 48);
+    CHECK_EQ(found.damaged, 3);
+    CHECK(found.plain == 2 && plain == 2);
+    CHECK_EQ(found.torn_bytes, 8); /* c=dd has no line feed, so i=j may be its first half */
+    add(3);
+    close_log();
+    CHECK_EQ(open_log(), 0);
+    CHECK(met[50] && met[51] && met[52] && strange == 0 && found.torn_bytes == 0);
+    close_log();
+    free(line);
+}
+
+/* Any flipped bit is noticed, and makes no record. */
+static void test_bits(void) {
+    uint8_t bytes[8192];
+    int n;
+    velum_fd fd;
+    start(0);
+    for (appended = 1; appended < 40;) /* 0 is a long one */
+        CHECK_EQ(append(), 0);
+    close_log();
+    CHECK_EQ(velum_port_file_open(PATH, false, false, &fd), 0);
+    n = velum_port_file_read(fd, 0, bytes, sizeof bytes);
+    velum_port_file_close(fd);
+    CHECK(n > 2000 && n < (int)sizeof bytes);
+    for (int bit = 0; bit < 8 * n; bit++) {
+        velum_test_disk_reset();
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        put(PATH, 0, bytes, (size_t)n);
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        CHECK_EQ(open_log(), 0);
+        CHECK_EQ(strange, 0);
+        CHECK(found.damaged + found.torn_bytes > 0);
+        CHECK_EQ(found.plain, 0);
+        close_log();
+    }
+}
+
+/* What a killed process has left in the system's memory is on disk once the log is open. */
+static void test_synced_at_open(void) {
+    velum_test_disk *disk;
+    uint64_t bytes;
+    start(3);
+    bytes = velum_kv_log_get_figures(kv_log).file_bytes;
+    close_log();
+    put(PATH, bytes, "a=b\n", 4);
+    CHECK_EQ(open_log(), 0);
+    CHECK_EQ(plain, 1);
+    CHECK_EQ(velum_kv_log_get_figures(kv_log).synced, bytes + 4);
+    disk = velum_test_disk_take();
+    close_log();
+    velum_test_disk_crash(disk, velum_test_disk_operations(disk), VELUM_TEST_KEEP_SYNCED, SIZE_MAX);
+    expect(0, 3, 1);
+    CHECK_EQ(plain, 1);
+    close_log();
+    velum_test_disk_free(disk);
+}
+
+/* ---- errors ---- */
+
+static void test_full_disk(void) {
+    uint64_t bytes;
+    start(20);
+    bytes = velum_kv_log_get_figures(kv_log).file_bytes;
+    velum_test_disk_space(bytes + 30);
+    for (size_t i = 0; i < 3; i++)
+        CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_NO_SPACE);
+    CHECK_EQ(velum_kv_log_get_figures(kv_log).written, bytes);
+    CHECK_EQ(append(), VELUM_E_FULL);
+    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    velum_test_disk_fail(1, VELUM_E_SYSTEM); /* what is half there cannot even be cut off */
+    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_NO_SPACE);
+    CHECK(velum_test_disk_failed());
+    velum_test_disk_space(UINT64_MAX);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    add(2);
+    velum_test_disk_space(0); /* and now they are told that it failed */
+    CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_NO_SPACE);
+    velum_kv_log_forget(kv_log);
+    appended--;
+    CHECK_EQ(velum_kv_log_get_figures(kv_log).taken, velum_kv_log_get_figures(kv_log).written);
+    CHECK_EQ(append(), VELUM_E_FULL);
+    velum_test_disk_space(UINT64_MAX);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    appended++; /* a number is used once */
+    add(4);
+    close_log();
+    expect(0, 25, 1);
+    CHECK_EQ(met[25], 0);
+    CHECK(met[26] && met[29]);
+    close_log();
+}
+
+static void test_failed_sync(void) {
+    velum_test_disk *disk;
+    start(10);
+    velum_test_disk_fail_syncs(VELUM_E_SYSTEM);
+    CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    CHECK_EQ(velum_kv_log_sync(kv_log), VELUM_E_SYSTEM);
+    velum_test_disk_fail_syncs(0);
+    CHECK(velum_kv_log_get_figures(kv_log).broken);
+    CHECK(velum_kv_log_get_figures(kv_log).synced < velum_kv_log_get_figures(kv_log).written);
+    CHECK_EQ(append(), VELUM_E_SYSTEM);
+    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_SYSTEM);
+    CHECK_EQ(velum_kv_log_sync(kv_log), VELUM_E_SYSTEM);
+    CHECK_EQ(velum_kv_log_compact(kv_log), VELUM_E_SYSTEM);
+    disk = velum_test_disk_take();
+    close_log();
+    velum_test_disk_crash(disk, velum_test_disk_operations(disk), VELUM_TEST_KEEP_SYNCED, SIZE_MAX);
+    expect(0, 10, 1);
+    CHECK_EQ(met[10], 0);
+    close_log();
+    velum_test_disk_free(disk);
+}
+
+/* Whatever fails while it opens: it says so, holds nothing, and the next time it is all there. */
+static void test_failed_open(void) {
+    size_t after = 0;
+    for (bool ended = false; !ended; after++) {
+        int r;
+        start(10);
+        close_log();
+        velum_test_disk_fail(after, VELUM_E_SYSTEM);
+        r = open_log();
+        ended = !velum_test_disk_failed();
+        if (r == 0)
+            close_log();
+        else
+            CHECK_EQ(r, VELUM_E_SYSTEM);
+        CHECK_EQ(velum_test_disk_open(), 0);
+        velum_test_disk_fail(SIZE_MAX, 0);
+        expect(0, 10, 1);
+        close_log();
+    }
+    CHECK(after > 5);
+}
+
+/* ---- compaction ---- */
+
+/* Keeps the latest of each key below `end`; the first error, or what replacing says. */
+static int compact(size_t end, size_t copy_bytes) {
+    int r = velum_kv_log_compact(kv_log);
+    for (size_t key = 0; key < KEYS && r == 0; key++) {
+        made m;
+        size_t number = end;
+        while (number > 0 && key_of(number - 1) != key)
+            number--;
+        if (number > 0) r = velum_kv_log_keep(kv_log, make_record(number - 1, &m));
+    }
+    if (r == 0 && append() == 0) r = velum_kv_log_write(kv_log);
+    while (r == 0)
+        r = velum_kv_log_replace(kv_log, copy_bytes);
+    return r;
+}
+
+static void test_compaction(void) {
+    velum_kv_log_figures before, after;
+    static const char left[20000] = "left";
+    start(400);
+    before = velum_kv_log_get_figures(kv_log);
+    put(NEW_PATH, 0, left, sizeof left); /* of one that could not be removed */
+    CHECK_EQ(velum_kv_log_keep(kv_log, NULL), VELUM_E_ARGUMENT);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1), VELUM_E_ARGUMENT);
+    CHECK_EQ(compact(400, 7), 1);
+    after = velum_kv_log_get_figures(kv_log);
+    CHECK(after.file_bytes < before.file_bytes && after.live_bytes == after.file_bytes);
+    CHECK(after.written > before.written && after.synced == after.written);
+    CHECK(!after.compacting && !exists(NEW_PATH));
+    add(3);
+    close_log();
+    expect(400, 404, 1);
+    CHECK_EQ(found.records, KEYS + 4);
+    close_log();
+}
+
+/* Syncs that take long: of the log while its file is replaced, and of the new file. */
+static void test_compaction_among_syncs(void) {
+    velum_kv_log_figures f;
+    start(100);
+    CHECK_EQ(velum_kv_log_compact(kv_log), 0);
+    velum_test_disk_hold(true);
+    CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    CHECK(velum_kv_log_get_figures(kv_log).syncing);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 0);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 0);
+    velum_test_disk_hold(false);
+    velum_test_disk_hold(true);
+    velum_kv_log_poll(kv_log);
+    CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 100000), 1);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(f.syncing && f.synced == f.written); /* the old file's is still under way */
+    CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    velum_test_disk_fail_syncs(VELUM_E_SYSTEM); /* what becomes of the old file is nothing to us */
+    velum_test_disk_hold(false);
+    velum_test_disk_fail_syncs(0);
+    velum_kv_log_poll(kv_log);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(!f.syncing && !f.broken && f.synced < f.written);
+    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    CHECK_EQ(velum_kv_log_get_figures(kv_log).synced, f.written);
+    close_log();
+    expect(100, 103, 1);
+    close_log();
+}
+
+/* A fault at each of its calls: the log goes on, or (UNCERTAIN) is broken and whole. */
+static void test_compaction_faults(int err) {
+    size_t after = 0;
+    for (bool ended = false; !ended; after++) {
+        int r;
+        bool broken;
+        start(100);
+        velum_test_disk_fail(after, err);
+        r = compact(100, 1000);
+        ended = !velum_test_disk_failed();
+        velum_test_disk_fail(SIZE_MAX, 0);
+        CHECK(r == 1 || r == err);
+        broken = velum_kv_log_get_figures(kv_log).broken;
+        CHECK(!broken || err == VELUM_E_UNCERTAIN);
+        if (append() == VELUM_E_FULL) { /* it was the log's own write that failed */
+            CHECK_EQ(velum_kv_log_write(kv_log), 0);
+            velum_kv_log_abandon(kv_log);
+        }
+        CHECK(!velum_kv_log_get_figures(kv_log).compacting);
+        if (!broken) add(2);
+        close_log();
+        CHECK_EQ(velum_test_disk_open(), 0);
+        CHECK_EQ(open_log(), 0);
+        for (size_t i = 100; i < appended; i++)
+            CHECK_EQ(met[i], 1);
+        for (size_t i = 0; i < 100 && r != 1 && !broken; i++)
+            CHECK_EQ(met[i], 1);
+        CHECK(strange == 0 && found.damaged == 0 && found.torn_bytes == 0 && !exists(NEW_PATH));
+        close_log();
+    }
+    CHECK(after > 6);
+}
+
+/* ---- crashes ---- */
+
+/* What was promised when so many operations had been recorded. */
+typedef struct {
+    size_t operations;
+    size_t synced; /* numbers below were on disk */
+    size_t floor;  /* numbers below may have been compacted away */
+} promise;
+
+static promise promises[STEPS + 1];
+static uint64_t ends[RECORDS_MAX]; /* where each record's line ends */
+static size_t written_count, synced_count, walk;
+
+static void count_done(void) {
+    velum_kv_log_figures f = velum_kv_log_get_figures(kv_log);
+    while (written_count < appended && ends[written_count] <= f.written)
+        written_count++;
+    while (synced_count < appended && ends[synced_count] <= f.synced)
+        synced_count++;
+}
+
+static void step_compaction(size_t *floor) {
+    made m;
+    if (!velum_kv_log_get_figures(kv_log).compacting) {
+        if (!chance(6)) return;
+        *floor = written_count;
+        walk = 0;
+        CHECK_EQ(velum_kv_log_compact(kv_log), 0);
+    } else if (chance(40)) {
+        velum_kv_log_abandon(kv_log);
+    } else if (walk < KEYS) {
+        for (size_t n = 1 + below(8); n > 0 && walk < KEYS; n--, walk++) {
+            size_t number = written_count;
+            while (number > 0 && key_of(number - 1) != walk)
+                number--;
+            if (number > 0) CHECK_EQ(velum_kv_log_keep(kv_log, make_record(number - 1, &m)), 0);
+        }
+    } else {
+        CHECK(velum_kv_log_replace(kv_log, 200 + below(4000)) >= 0);
+    }
+}
+
+static velum_test_disk *run_trace(bool compacting) {
+    size_t floor = 0;
+    velum_test_disk *disk;
+    start(0);
+    written_count = synced_count = 0;
+    promises[0] = (promise){velum_test_disk_operations(NULL), 0, 0};
+    for (size_t i = 0; i < STEPS; i++) {
+        size_t what = below(20);
+        if (what < 9) {
+            for (size_t n = 1 + below(3); n > 0; n--) {
+                CHECK_EQ(append(), 0);
+                ends[appended - 1] = velum_kv_log_get_figures(kv_log).taken;
+            }
+        } else if (what < 13) {
+            CHECK_EQ(velum_kv_log_write(kv_log), 0);
+        } else if (what < 16) {
+            velum_test_disk_hold(chance(2));
+            CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+        } else if (what < 17) {
+            velum_test_disk_hold(false);
+        } else if (compacting) {
+            step_compaction(&floor);
+        }
+        velum_kv_log_poll(kv_log);
+        count_done();
+        promises[i + 1] = (promise){velum_test_disk_operations(NULL), synced_count, floor};
+    }
+    disk = velum_test_disk_take();
+    close_log();
+    return disk;
+}
+
+/* Opens what a crash has left: what was promised then is there. */
+static void recover_from(size_t operations, bool go_on) {
+    static size_t latest[KEYS], there[KEYS];
+    size_t p = 0, missing = 0, before = appended;
+    while (p < STEPS && promises[p + 1].operations <= operations)
+        p++;
+    CHECK_EQ(open_log(), 0);
+    CHECK_EQ(strange, 0);
+    memset(latest, 0, sizeof latest);
+    memset(there, 0, sizeof there);
+    for (size_t i = 0; i < appended; i++) {
+        if (i < promises[p].synced) latest[key_of(i)] = i + 1;
+        if (met[i]) there[key_of(i)] = i + 1;
+        missing += i >= promises[p].floor && i < promises[p].synced && !met[i];
+    }
+    CHECK_EQ(missing, 0);
+    for (size_t key = 0; key < KEYS; key++)
+        CHECK(there[key] >= latest[key]);
+    CHECK(!exists(NEW_PATH));
+    if (go_on) {
+        uint64_t records = found.records, damaged = found.damaged;
+        add(2);
+        close_log();
+        CHECK_EQ(open_log(), 0);
+        CHECK_EQ(found.records, records + 2);
+        CHECK_EQ(found.damaged, damaged);
+        CHECK_EQ(found.torn_bytes, 0);
+        CHECK(met[before] == 1 && met[before + 1] == 1);
+        appended = before;
+    }
+    close_log();
+}
+
+static void test_crashes(bool compacting) {
+    velum_test_disk *disk = run_trace(compacting);
+    size_t count = velum_test_disk_operations(disk), bytes = 0, crashes = 0;
+    int failed_before = check_failed_count;
+    for (size_t n = promises[0].operations; n <= count && check_failed_count < 20; n++) {
+        for (int keep = VELUM_TEST_KEEP_ALL; keep <= VELUM_TEST_KEEP_SOME; keep++) {
+            velum_test_disk_seed(seed + n);
+            velum_test_disk_crash(disk, n, (velum_test_keep)keep, SIZE_MAX);
+            recover_from(n, n % 8 == 0);
+            crashes++;
+        }
+    }
+    for (size_t n = count; bytes < TAIL_BYTES && check_failed_count < 20; n--) {
+        size_t size = velum_test_disk_bytes(disk, n - 1);
+        for (size_t torn = 0; torn < size; torn++, crashes++) {
+            velum_test_disk_crash(disk, n, VELUM_TEST_KEEP_ALL, torn);
+            recover_from(n - 1, false);
+        }
+        bytes += size;
+    }
+    printf("%zu records, %zu operations, %zu crashes\n", appended, count, crashes);
+    if (check_failed_count > failed_before) printf("seed %llu\n", (unsigned long long)seed);
+    velum_test_disk_free(disk);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) seed = strtoull(argv[1], NULL, 10);
+    state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+    test_round_trip();
+    test_lock();
+    test_damage();
+    test_bits();
+    test_synced_at_open();
+    test_full_disk();
+    test_failed_sync();
+    test_failed_open();
+    test_compaction();
+    test_compaction_among_syncs();
+    test_compaction_faults(VELUM_E_NO_SPACE);
+    test_compaction_faults(VELUM_E_UNCERTAIN);
+    test_crashes(false);
+    test_crashes(true);
+    velum_test_disk_reset();
+    return check_report("kv_log");
+}
