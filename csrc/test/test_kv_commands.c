@@ -405,10 +405,9 @@ static void test_limits(void) {
     expect(w, line, "-ERR an element or field has 1024 bytes at most\1");
     int full = 0;
     for (int i = 0; i < 5000 && !full; i++) {
-        memset(line + 10, 'v', 1000);
-        snprintf(line, 11, "SET k%04d ", i);
-        line[10] = 'v';
-        line[1010] = 0;
+        int head = snprintf(line, sizeof line, "SET k%04d ", i);
+        memset(line + head, 'v', 1000);
+        line[head + 1000] = 0;
         CHECK_EQ(ask(w, line), 1);
         full = w->reply[0] == '-' ? i : 0;
     }
