@@ -98,7 +98,9 @@ int velum_hub_open(velum_hub **out, const velum_hub_config *config) {
         velum__ring_push(&hub->vacant, (uint16_t)i);
     }
     /* Watches: the links, the listener, the waker, the datagram sockets. Timers: ours. */
-    if (err == 0) err = velum_loop_open(&hub->loop, links + 2u + VELUM__UDP_MAX, 2);
+    if (err == 0)
+        err = velum_loop_open(&hub->loop, links + 2u + VELUM__UDP_MAX + config->watches,
+                              2u + VELUM_HUB_SERVICE_TIMERS);
     if (err == 0) err = velum_modules_open(&hub->modules, config->module_bytes);
     if (err == 0) err = open_waker(hub);
     if (err != 0) {
@@ -348,6 +350,12 @@ uint8_t *velum_hub_reserve(velum_hub *hub, velum_handle link, size_t n) {
     return peer == NULL ? NULL : velum_link_reserve(peer->link, n);
 }
 
+uint8_t *velum_hub_reserve_answer(velum_hub *hub, velum_handle link, size_t n) {
+    velum__peer *peer = velum__peer_find(hub, link);
+    if (peer == NULL || peer->state != VELUM__OPEN) return NULL;
+    return velum_link_reserve(peer->link, n);
+}
+
 void velum_hub_commit(velum_hub *hub, velum_handle link, size_t used) {
     velum__peer *peer = velum__peer_find(hub, link);
     if (peer == NULL || peer->state != VELUM__OPEN) return;
@@ -405,6 +413,15 @@ static void serve_turns(velum_hub *hub) {
     }
 }
 
+/* The service's turn: sockets have taken what they do, so it sees which links have room, and what
+ * it sends leaves before the owner looks at what came. */
+static void serve_service(velum_hub *hub) {
+    if (hub->service.flush == NULL) return;
+    velum_hub_flush(hub);
+    hub->service_busy = hub->service.flush(hub->service.owner);
+    velum_hub_flush(hub);
+}
+
 /* One round: flush, sleep up to `sleep_us` if there is nothing to do, serve. 0 if that was for
  * nothing: the time is over, or a signal came, which is the owner's to look at. */
 static int go_round(velum_hub *hub, int64_t sleep_us) {
@@ -412,10 +429,11 @@ static int go_round(velum_hub *hub, int64_t sleep_us) {
     int ran;
     velum_hub_flush(hub);
     give_notices(hub);
-    busy = hub->event_count > 0 || hub->turn.count > 0 || hub->dirty.count > 0;
+    busy = hub->event_count > 0 || hub->turn.count > 0 || hub->dirty.count > 0 || hub->service_busy;
     ran = velum_loop_tick(hub->loop, busy ? 0 : sleep_us);
     serve_turns(hub);
     if (hub->sweep_due) velum__hub_sweep(hub);
+    serve_service(hub);
     give_notices(hub);
     return ran == 0 && busy ? 1 : ran;
 }
@@ -446,6 +464,19 @@ void velum_hub_wake(velum_hub *hub) {
 }
 
 /* ---- the rest ---- */
+
+void velum_hub_set_service(velum_hub *hub, const velum_hub_service *service) {
+    hub->service = service == NULL ? (velum_hub_service){NULL, NULL, NULL, NULL} : *service;
+    hub->service_busy = service != NULL; /* its first turn comes at once */
+}
+
+void velum_hub_service_due(velum_hub *hub) {
+    hub->service_busy = true;
+}
+
+velum_loop *velum_hub_loop(velum_hub *hub) {
+    return hub->loop;
+}
 
 velum_modules *velum_hub_modules(velum_hub *hub) {
     return hub->modules;

@@ -9,6 +9,9 @@
  * valid until the next poll. Sends are queued and flushed at the start of the next poll, or by
  * velum_hub_flush. Correlation ids with the top bit set belong to the hubs (PING, MODULE_WANT):
  * owners give their own frames ids below 2^63.
+ *
+ * A *service* (the key-value state) shares a hub's loop and links: the hub gives it the frames that
+ * are its own before they become events, and a turn in every round.
  */
 #ifndef VELUM_HUB_H
 #define VELUM_HUB_H
@@ -29,6 +32,7 @@ typedef struct {
     uint16_t links_max;  /* 1..VELUM_LINKS_MAX */
     size_t module_bytes; /* of the module cache */
     bool answer_calls;   /* run placed CALLs here; else they are events too */
+    size_t watches;      /* of the loop, for a service */
 } velum_hub_config;
 
 typedef enum {
@@ -140,6 +144,35 @@ velum_modules *velum_hub_modules(velum_hub *hub);
  * A module that is held already gives its event at the next poll. Returns 0, ARGUMENT (no such open
  * link) or FULL (too many fetches, or no room in the link's queue). */
 int velum_hub_fetch(velum_hub *hub, velum_handle link, const uint8_t hash[32]);
+
+/* ---- a service ---- */
+
+#define VELUM_HUB_SERVICE_TIMERS 4u /* of the loop, for a service */
+
+typedef struct {
+    void *owner;
+    /* A frame 0x60..0x6b of an open link, by the role and id of its HELLO; it is gone when this
+     * returns. 0: done; 1: it is an event for the owner; FULL: the same frame again when the link's
+     * queue, which is not empty, has drained; other errors end the link. The link must not be
+     * dropped here, nor anything flushed. */
+    int (*frame)(void *owner, velum_handle link, uint8_t role, uint16_t id,
+                 const velum_frame *frame);
+    /* A link that was open is over, however it ended. */
+    void (*ended)(void *owner, velum_handle link);
+    /* Once in each round, after links were served and what they had to send was given to their
+     * sockets; what is sent here leaves at once. True: do not sleep before the next round. */
+    bool (*flush)(void *owner);
+} velum_hub_service;
+/* Copied; NULL: none, and its frames are events. */
+void velum_hub_set_service(velum_hub *hub, const velum_hub_service *service);
+/* There is something for `flush` to do: the next poll does not sleep before. */
+void velum_hub_service_due(velum_hub *hub);
+/* The loop that the hub runs on, with room for velum_hub_config.watches and
+ * VELUM_HUB_SERVICE_TIMERS of the service. */
+velum_loop *velum_hub_loop(velum_hub *hub);
+/* As velum_hub_reserve, of the whole queue: for answers of a service, one for each frame that came.
+ * Two hubs that both waited for half of a queue would wait for each other. */
+uint8_t *velum_hub_reserve_answer(velum_hub *hub, velum_handle link, size_t n);
 
 /* ---- files (hub_store.c) ---- */
 

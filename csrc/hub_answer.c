@@ -1,4 +1,4 @@
-/* hub_answer.c: frames that a hub deals with itself.
+/* hub_answer.c: frames that a hub deals with itself, or its service.
  *
  * Owns: the answers to PING, placed CALLs and MODULE_WANT, and the fetches of modules. Refuses to
  * know: sockets, handshakes, deadlines, files (hub_store.c). How: an answer takes its room in the
@@ -260,6 +260,22 @@ void velum__fetch_events(velum_hub *hub) {
     }
 }
 
+/* ---- the service ---- */
+
+static int serve(velum__peer *peer, const velum_frame *frame) {
+    const velum_hub_service *service = &peer->hub->service;
+    int r = 1;
+    if (service->frame != NULL)
+        r = service->frame(service->owner, velum__peer_handle(peer), peer->role, peer->id, frame);
+    return r == 1 ? velum__pass_on(peer, frame) : r;
+}
+
+void velum__service_link_ended(velum__peer *peer) {
+    const velum_hub_service *service = &peer->hub->service;
+    if (peer->was_open && service->ended != NULL)
+        service->ended(service->owner, velum__peer_handle(peer));
+}
+
 /* ---- */
 
 /* Members place tasks at each other: if both did not read for what the other has not read, neither
@@ -298,6 +314,7 @@ int velum__answer(velum__peer *peer, const velum_frame *frame) {
         refused(peer, correlation);
         return 0;
     default:
+        if (frame->header.type >= VELUM_F_KV_DO) return serve(peer, frame);
         return velum__pass_on(peer, frame);
     }
 }

@@ -108,6 +108,7 @@ typedef struct {
     int error;      /* ENDED: why */
     int send_error; /* sending failed; what has arrived is still read, then the link ends */
     uint16_t id;    /* of the peer's HELLO */
+    uint8_t role;   /* the same */
     uint8_t state;
     bool was_open; /* OPENED was given */
     bool drained;  /* every frame that was read has been taken: reading is allowed */
@@ -167,6 +168,9 @@ struct velum_hub {
     uint64_t serial;      /* of the hub's own correlation ids */
     uint32_t fetches_due; /* DONE ones, whose event must be given */
 
+    velum_hub_service service; /* zeros: none */
+    bool service_busy;         /* it has more to do: do not sleep */
+
     velum_chunks *chunks;                        /* or NULL */
     velum_names *names;                          /* or NULL */
     velum__want *wants[VELUM_CHUNKS_WANTED_MAX]; /* chains, by correlation */
@@ -224,6 +228,8 @@ uint8_t *velum__fetch_memory(velum__peer *peer, const velum_module_part *part);
 void velum__fetch_link_ended(velum__peer *peer);
 /* Gives MODULE events as far as there is room. */
 void velum__fetch_events(velum_hub *hub);
+/* The link is gone: the service hears of it. */
+void velum__service_link_ended(velum__peer *peer);
 
 /* ---- hub_store.c ---- */
 

@@ -140,6 +140,7 @@ static void end(velum__peer *peer, int error, char *text) {
     set_state(peer, VELUM__ENDED);
     velum__fetch_link_ended(peer);
     velum__store_link_ended(peer, error);
+    velum__service_link_ended(peer);
     if (!has_lent(peer)) {
         velum_link_close(peer->link);
         peer->link = NULL;
@@ -174,6 +175,7 @@ void velum__peer_drop(velum__peer *peer, uint16_t code, const char *text) {
     set_state(peer, VELUM__GONE);
     velum__fetch_link_ended(peer);
     velum__store_link_ended(peer, VELUM_E_CLOSED);
+    velum__service_link_ended(peer);
     bury(peer);
 }
 
@@ -325,6 +327,7 @@ static int greeted(velum__peer *peer, const velum_frame *frame) {
     int n = velum_wire_get_hello(frame->payload, frame->header.length, &hello);
     if (n < 0) return n;
     peer->id = hello.id;
+    peer->role = hello.role;
     peer->was_open = true;
     peer->lent_poll = hub->polls;
     if (peer->state == VELUM__STRANGER) {

@@ -1,4 +1,4 @@
-/* kv.c: records merged into keys, and tombstones dropped.
+/* kv.c: records merged into keys, and tombstones settled and dropped.
  *
  * Owns: which records may be, which of two bases or times of expiry is the later, and the figures.
  * Refuses to know: how keys and cells lie in memory (kv_keys.c, kv_cells.c). How: what is counted
@@ -29,6 +29,7 @@ int velum_kv_open(velum_kv **out, size_t room_bytes) {
     }
     kv->dice |= 1u; /* never 0, which would stay 0 */
     kv->figures.room = room_bytes;
+    velum_kv_mark(kv, 0);
     *out = kv;
     return 0;
 }
@@ -68,8 +69,8 @@ static bool may_be(const velum_kv_record *r) {
     if (!is_bytes(r->value, set || field ? VELUM_KV_VALUE_BYTES_MAX : 0)) return false;
     if (r->json && !set) return false;
     if (r->until_ms != 0 && !set && r->op != VELUM_KV_EXPIRE) return false;
-    if (r->op == VELUM_KV_COUNT) return is_stamp(r->of) || is_zero(r->of);
-    if (r->sum != 0) return false;
+    if (r->op == VELUM_KV_COUNT) return velum_kv_counts_from(r);
+    if (r->sum != 0 || r->fresh) return false;
     return r->op == VELUM_KV_REMOVE ? is_stamp(r->of) : is_zero(r->of);
 }
 
@@ -79,58 +80,81 @@ static bool has_base(const velum__key *k) {
     return !is_zero(k->base);
 }
 
-/* Whether a SET or DEL is to stand in the place of the base: by stamps. A DEL by expiry has a stamp
- * of its own making: a SET that has the same one stays. The rest is for stamps that are equal and
- * should not be. Times of expiry have no say: they differ a little from node to node. */
+/* Whether a SET or DEL is to stand in the place of the base: by stamps. The rest is for stamps that
+ * are equal and should not be; there a DEL stays, so that an expiry's ends what has no even stamp.
+ * Times of expiry have no say: they differ a little from node to node. */
 static bool is_later_base(const velum_kv_record *r, const velum__key *k) {
     velum_kv_bytes value = {velum__value_bytes(k), k->value_size};
     int c = velum_kv_compare(r->stamp, k->base);
-    if (c == 0) c = (r->op == VELUM_KV_SET) - k->set;
+    if (c == 0) c = k->set - (r->op == VELUM_KV_SET);
     if (c == 0) c = r->json - k->json;
     return c != 0 ? c > 0 : velum__compare_bytes(r->value, value) > 0;
 }
 
-/* Takes the base and the EXPIRE into the figures and sums. */
-static void count_in(velum_kv *kv, const velum__key *k) {
+static bool has_expiry(const velum__key *k) {
+    return !is_zero(k->expiry);
+}
+
+static bool is_deleted(const velum__key *k) {
+    return has_base(k) && !k->set;
+}
+
+/* Takes the base and the EXPIRE into the sums, or out of them. */
+static void flip_key(velum_kv *kv, const velum__key *k) {
     velum_kv_record r;
-    uint64_t marks = 0;
-    if (velum__base_record(k, &r)) marks ^= velum__mark(k->identity, &r);
-    if (velum__expiry_record(k, &r)) marks ^= velum__mark(k->identity, &r);
-    velum__flip(kv, k, marks);
-    kv->figures.tombstones += has_base(k) && !k->set;
+    uint64_t prints = 0;
+    if (!k->settled && velum__base_record(k, &r)) prints ^= velum__print(k->identity, &r);
+    if (!k->expiry_settled && velum__expiry_record(k, &r)) prints ^= velum__print(k->identity, &r);
+    velum__flip(kv, k, prints);
+}
+
+/* Takes them into the figures and sums. */
+static void count_in(velum_kv *kv, const velum__key *k) {
+    flip_key(kv, k);
+    kv->figures.tombstones += is_deleted(k);
+    kv->figures.settled += k->settled;
 }
 
 /* Takes them out again. */
 static void count_out(velum_kv *kv, const velum__key *k) {
-    count_in(kv, k);
-    kv->figures.tombstones -= 2u * (has_base(k) && !k->set);
+    flip_key(kv, k);
+    kv->figures.tombstones -= is_deleted(k);
+    kv->figures.settled -= k->settled;
+}
+
+static void drop_base(velum__key *k) {
+    memset(&k->base, 0, sizeof k->base);
+    k->settled = false;
 }
 
 static void drop_expiry(velum__key *k) {
     memset(&k->expiry, 0, sizeof k->expiry);
     k->expiry_until_ms = 0;
+    k->expiry_settled = false;
 }
 
 static int merge_base(velum_kv *kv, velum__key **at, const velum_kv_record *r) {
-    velum_kv_stamp never = {0, 0};
     velum__key *k = *at;
+    bool set = r->op == VELUM_KV_SET;
     int err;
     if (!is_later_base(r, k)) return 0;
     count_out(kv, k);
-    err = velum__resize_key(kv, at, r->value.size, velum__hidden_bytes(k, r->stamp));
+    err = velum__resize_key(kv, at, r->value.size, velum__hidden_bytes(k, r->stamp, set));
     k = *at;
     if (err < 0) {
         count_in(kv, k);
         return err;
     }
     if (r->value.size > 0) memcpy(velum__value_bytes(k), r->value.data, r->value.size);
-    k->set = r->op == VELUM_KV_SET;
+    k->set = set;
+    k->settled = false;
+    if (!set) k->mark = kv->mark;
     k->json = r->json;
     k->base = r->stamp;
     k->base_until_ms = r->until_ms;
     if (velum_kv_compare(k->expiry, k->base) <= 0) drop_expiry(k);
     count_in(kv, k);
-    velum__prune_cells(kv, k, never);
+    velum__prune_cells(kv, k, 0);
     return 1;
 }
 
@@ -139,9 +163,22 @@ static int merge_expiry(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
         return 0;
     count_out(kv, k);
     k->expiry = r->stamp;
+    k->expiry_settled = false;
     k->expiry_until_ms = r->until_ms;
     count_in(kv, k);
     return 1;
+}
+
+/* An EXPIRE of a key that shows nothing is like a tombstone, of the age since when it is. `before`:
+ * whether the key showed something; `expire`: the EXPIRE has come just now. */
+static void age_expiry(velum_kv *kv, velum__key *k, bool before, bool now, bool expire) {
+    if (!has_expiry(k)) return;
+    if (now && k->expiry_settled) {
+        count_out(kv, k);
+        k->expiry_settled = false;
+        count_in(kv, k);
+    }
+    if (!now && (before || expire)) k->mark = kv->mark;
 }
 
 /* ---- merging ---- */
@@ -152,14 +189,14 @@ static void raise_latest(velum_kv *kv, velum_kv_stamp stamp) {
 
 int velum_kv_merge(velum_kv *kv, const velum_kv_record *r) {
     velum__key *k;
-    bool fresh, visible;
+    bool fresh, before, now;
     int changed = 0;
     if (!may_be(r)) return VELUM_E_ARGUMENT;
     k = velum__find(kv, r->key);
     fresh = k == NULL;
     if (fresh) changed = velum__add_key(kv, r->key, r->op == VELUM_KV_SET ? r->value.size : 0, &k);
     if (changed < 0) return changed;
-    visible = velum__type(k) != VELUM_KV_NOTHING;
+    before = velum__type(k) != VELUM_KV_NOTHING;
     if (r->op == VELUM_KV_SET || r->op == VELUM_KV_DEL)
         changed = merge_base(kv, &k, r);
     else if (r->op == VELUM_KV_EXPIRE)
@@ -170,8 +207,10 @@ int velum_kv_merge(velum_kv *kv, const velum_kv_record *r) {
         if (fresh) velum__drop_key(kv, k);
         return changed;
     }
-    kv->figures.keys -= visible;
-    kv->figures.keys += velum__type(k) != VELUM_KV_NOTHING;
+    now = velum__type(k) != VELUM_KV_NOTHING;
+    kv->figures.keys -= before;
+    kv->figures.keys += now;
+    if (changed > 0) age_expiry(kv, k, before, now, r->op == VELUM_KV_EXPIRE);
     raise_latest(kv, r->stamp);
     raise_latest(kv, r->of);
     return changed;
@@ -179,30 +218,49 @@ int velum_kv_merge(velum_kv *kv, const velum_kv_record *r) {
 
 /* ---- tombstones ---- */
 
-/* Whether some node counts from the base. */
-static bool is_counted_from(const velum__key *k) {
-    velum_kv_bytes none = {NULL, 0};
-    const velum__cell *c = velum__cell_from(k->cells, VELUM__COUNT, none, 0);
-    for (; c != NULL && c->kind == VELUM__COUNT; c = c->next[0])
-        if (velum_kv_compare(c->of, k->base) == 0) return true;
-    return false;
+void velum_kv_mark(velum_kv *kv, uint32_t mark) {
+    kv->mark = mark > 0 ? mark : 1;
 }
 
-size_t velum_kv_collect(velum_kv *kv, velum_kv_bytes key, velum_kv_stamp seen) {
-    velum__key *k = velum__find(kv, key);
-    size_t dropped;
-    if (k == NULL) return 0;
-    dropped = velum__prune_cells(kv, k, seen);
+/* Settles and drops the DEL, and the EXPIRE of a key that shows nothing. */
+static void tend_base(velum_kv *kv, velum__key *k, uint32_t settle_to, uint32_t drop_to,
+                      velum_kv_tended *tended) {
+    bool idle = has_expiry(k) && velum__type(k) == VELUM_KV_NOTHING;
+    if (!is_deleted(k) && !idle) return;
     count_out(kv, k);
-    if (has_base(k) && !k->set && velum_kv_compare(k->base, seen) <= 0 && !is_counted_from(k)) {
-        memset(&k->base, 0, sizeof k->base);
-        dropped++;
+    if (k->mark <= settle_to) {
+        tended->settled += is_deleted(k) && !k->settled;
+        k->settled = is_deleted(k);
+        k->expiry_settled = idle;
     }
-    if (!has_base(k) && k->cells == NULL && velum_kv_compare(k->expiry, seen) <= 0) {
-        dropped += !is_zero(k->expiry);
-        velum__drop_key(kv, k);
-        return dropped;
+    if (k->mark <= drop_to) {
+        tended->dropped += k->settled;
+        if (k->settled) drop_base(k);
+        if (k->expiry_settled) drop_expiry(k);
     }
     count_in(kv, k);
-    return dropped;
+}
+
+static void tend(velum_kv *kv, velum__key *k, uint32_t settle_to, uint32_t drop_to,
+                 velum_kv_tended *tended) {
+    size_t over;
+    tend_base(kv, k, settle_to, drop_to, tended);
+    tended->settled += velum__settle_cells(kv, k, settle_to, drop_to, &over);
+    if (over > 0) tended->dropped += velum__prune_cells(kv, k, drop_to);
+    if (!has_base(k) && !has_expiry(k) && k->cells == NULL) velum__drop_key(kv, k);
+}
+
+bool velum_kv_tend(velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uint32_t settle_to,
+                   uint32_t drop_to, velum_kv_tended *tended) {
+    velum__key *k, *beside;
+    size_t passed = 0;
+    do {
+        if (!velum__key_from(kv, &walk->place, &k)) return false;
+        for (; k != NULL; k = beside, passed++) {
+            beside = velum__key_beside(k);
+            tend(kv, k, settle_to, drop_to, tended);
+        }
+        if (!velum__advance(walk)) return false;
+    } while (passed < keys_max);
+    return true;
 }

@@ -9,8 +9,8 @@
  * part, node). Every key also is in one of VELUM_KV_LEAVES leaves, by the first bits of the BLAKE3
  * hash of its name; a leaf has the exclusive or of a 64-bit hash of all that its keys hold (stamps
  * and sums, not values and times of expiry: a stamp stands for them), and so have the inner nodes
- * above it. What a base hides for good is dropped when it is merged. kv_internal.h says which file
- * owns what.
+ * above it. What a base hides for good is dropped when it is merged, and tombstones by stages, as
+ * the owner learns who has them. kv_internal.h says which file owns what.
  *
  * Merging the same records in any order, some of them twice, gives the same keys and sums.
  */
@@ -67,8 +67,10 @@ velum_kv_type velum_kv_look(const velum_kv *kv, velum_kv_bytes key, velum_kv_vie
 velum_kv_bytes velum_kv_field(const velum_kv *kv, velum_kv_bytes key, velum_kv_bytes field);
 bool velum_kv_member(const velum_kv *kv, velum_kv_bytes key, velum_kv_bytes element,
                      velum_kv_stamp *at);
-/* This node's own count of a counter, 0 if it has none under the base that stands. */
-int64_t velum_kv_own_sum(const velum_kv *kv, velum_kv_bytes key, uint16_t node);
+/* What the node's next COUNT of count->key goes on with, in its `of`, `fresh` and `sum`: a count of
+ * its own that is visible; else nothing yet, from the SET that is there; without one, or if one of
+ * its own waits for another SET, it is fresh, and `of` is zeros: its own stamp is to be there. */
+void velum_kv_own_count(const velum_kv *kv, uint16_t node, velum_kv_record *count);
 
 /* Calls part(owner, part, value) for each visible element (value empty) or field, in byte order of
  * the parts. Nothing may be merged meanwhile. Returns how many. */
@@ -85,6 +87,7 @@ size_t velum_kv_additions(const velum_kv *kv, velum_kv_bytes key, velum_kv_bytes
 typedef struct {
     size_t keys;       /* visible ones */
     size_t tombstones; /* DEL, REMOVE, UNFIELD */
+    size_t settled;    /* of these */
     size_t bytes, room;
     velum_kv_stamp latest; /* of all that was merged: for the node's own clock */
 } velum_kv_figures;
@@ -98,19 +101,36 @@ typedef struct {
 
 /* Passes some keys, `keys_max` at most and 1 at least (more only if several are at one place, which
  * is as likely as that two 64-bit hashes are equal). Calls record(owner, record) for all the
- * records that make up each of them, tombstones too. Whether there are more. */
+ * records that make up each of them, settled tombstones too: what a log has to keep. Whether there
+ * are more. */
 bool velum_kv_step(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
                    void (*record)(void *owner, const velum_kv_record *record), void *owner);
-/* The same for the visible keys alone: key(owner, key, type). */
-bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
-                   void (*key)(void *owner, velum_kv_bytes key, velum_kv_type type), void *owner);
+/* The same for the visible keys alone, but for those that have expired at now_ms (0: none has). */
+bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uint64_t now_ms,
+                   void (*key)(void *owner, velum_kv_bytes key, velum_kv_type type,
+                               uint64_t until_ms),
+                   void *owner);
+/* Whether the walk has passed the place that a key has, or would have if it were there. */
+bool velum_kv_passed(const velum_kv *kv, velum_kv_walk walk, velum_kv_bytes key);
 
 /* ---- tombstones ---- */
 
-/* Drops the key's tombstones with stamps up to `seen`, which every member has; the key too if
- * nothing is left of it, or an EXPIRE up to `seen`. How many it has dropped. What is not one stays,
- * and so does a DEL that is the base of a count. */
-size_t velum_kv_collect(velum_kv *kv, velum_kv_bytes key, velum_kv_stamp seen);
+/* A tombstone is *settled* once every member is known to have it: from then on it is in no sum and
+ * no leaf, and only guards against late copies of what it has removed; and it is dropped once every
+ * member is known to have settled it. An EXPIRE of a key that shows nothing goes the same way.
+ *
+ * What comes from now on has this age mark, 1 at the start; 0 is taken for 1. */
+void velum_kv_mark(velum_kv *kv, uint32_t mark);
+
+typedef struct {
+    size_t settled, dropped; /* tombstones; each call adds to them */
+} velum_kv_tended;
+
+/* Passes some keys as velum_kv_step: settles their tombstones with marks up to settle_to, then
+ * drops settled ones with marks up to drop_to (0: none), and keys of which nothing is left. Whether
+ * there are more keys. */
+bool velum_kv_tend(velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uint32_t settle_to,
+                   uint32_t drop_to, velum_kv_tended *tended);
 
 /* ---- sums ---- */
 
@@ -118,7 +138,8 @@ size_t velum_kv_collect(velum_kv *kv, velum_kv_bytes key, velum_kv_stamp seen);
  * at level 3 they are leaves. ARGUMENT: there is no such node. */
 int velum_kv_sums(const velum_kv *kv, unsigned level, uint32_t index,
                   uint64_t sums[VELUM_KV_FANOUT]);
-/* Calls record(...) for everything of one leaf, as velum_kv_step. ARGUMENT: no such leaf. */
+/* Calls record(...) for everything of one leaf that is in its sum: as velum_kv_step, but for what
+ * is settled. ARGUMENT: no such leaf. */
 int velum_kv_leaf(const velum_kv *kv, uint32_t leaf,
                   void (*record)(void *owner, const velum_kv_record *record), void *owner);
 

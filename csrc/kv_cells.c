@@ -1,4 +1,4 @@
-/* kv_cells.c: the cells of one key, in the order of (kind, part, node).
+/* kv_cells.c: the cells of one key, in the order of (kind, part, node, life).
  *
  * Owns: their memory, which of two records of a cell is the later, what a base hides for good, and
  * the tallies. Refuses to know: the table of keys, clocks, and which tombstones everybody has.
@@ -38,19 +38,28 @@ int velum__compare_bytes(velum_kv_bytes a, velum_kv_bytes b) {
     return r != 0 ? r : (a.size > b.size) - (a.size < b.size);
 }
 
-static int compare_cell(const velum__cell *c, velum__cell_kind kind, velum_kv_bytes part,
-                        uint16_t node) {
-    int r = c->kind - (int)kind;
-    if (r == 0) r = velum__compare_bytes(velum__part(c), part);
-    return r != 0 ? r : c->node - node;
+/* When a fresh count was begun: each is a cell of its own, so that a node which has lost its memory
+ * does not put what it counts then in the place of what it had counted. 0: all others. */
+static uint64_t life_of(const velum__cell *c) {
+    return c->fresh ? c->of.time : 0;
 }
 
-/* The first cell that is not before (kind, part, node), and the links to it. */
-static velum__cell *seek(velum__cells *cells, velum__cell_kind kind, velum_kv_bytes part,
-                         uint16_t node, path *to) {
+static int compare_cell(const velum__cell *c, velum__cell_kind kind, velum_kv_bytes part,
+                        uint16_t node, uint64_t life) {
+    int r = c->kind - (int)kind;
+    if (r == 0) r = velum__compare_bytes(velum__part(c), part);
+    if (r == 0) r = c->node - node;
+    return r != 0 ? r : (life_of(c) > life) - (life_of(c) < life);
+}
+
+/* The first cell that is not before one with this head and part, and the links to it. */
+static velum__cell *seek(velum__cells *cells, const velum__cell *head, velum_kv_bytes part,
+                         path *to) {
     velum__cell **links = cells->first;
+    uint64_t life = life_of(head);
     for (size_t level = cells->levels; level-- > 0;) {
-        while (links[level] != NULL && compare_cell(links[level], kind, part, node) < 0)
+        while (links[level] != NULL &&
+               compare_cell(links[level], head->kind, part, head->node, life) < 0)
             links = links[level]->next;
         to->link[level] = &links[level];
     }
@@ -63,36 +72,40 @@ const velum__cell *velum__cell_from(const velum__cells *cells, velum__cell_kind 
     if (cells == NULL) return NULL;
     links = cells->first;
     for (size_t level = cells->levels; level-- > 0;)
-        while (links[level] != NULL && compare_cell(links[level], kind, part, node) < 0)
+        while (links[level] != NULL && compare_cell(links[level], kind, part, node, 0) < 0)
             links = links[level]->next;
     return links[0];
-}
-
-bool velum__hides(velum_kv_stamp base, velum__cell_kind kind, velum_kv_stamp of) {
-    int r = velum_kv_compare(of, base);
-    return kind == VELUM__COUNT ? r < 0 : r <= 0;
 }
 
 /* ---- what a record makes of a cell ---- */
 
 /* A cell without memory for its links, part and value. */
-static velum__cell cell_of(const velum_kv_record *r) {
-    velum__cell c = {.of = r->stamp, .stamp = r->stamp, .sum = r->sum};
-    c.part_size = (uint16_t)r->part.size;
-    c.value_size = (uint32_t)r->value.size;
-    c.gone = r->op == VELUM_KV_REMOVE || r->op == VELUM_KV_UNFIELD;
+static void fill_cell(velum__cell *c, const velum_kv_record *r) {
+    memset(c, 0, sizeof *c);
+    c->of = c->stamp = r->stamp;
+    c->sum = r->sum;
+    c->part_size = (uint16_t)r->part.size;
+    c->value_size = (uint32_t)r->value.size;
+    c->gone = r->op == VELUM_KV_REMOVE || r->op == VELUM_KV_UNFIELD;
+    c->fresh = r->fresh;
     if (r->op == VELUM_KV_COUNT) {
-        c.kind = VELUM__COUNT;
-        c.of = r->of;
-        c.node = r->stamp.node;
+        c->kind = VELUM__COUNT;
+        c->of = r->of;
+        c->node = r->stamp.node;
     } else if (r->op == VELUM_KV_ADD || r->op == VELUM_KV_REMOVE) {
-        c.kind = VELUM__MEMBER;
-        if (c.gone) c.of = r->of;
-        c.node = c.of.node;
+        c->kind = VELUM__MEMBER;
+        if (c->gone) c->of = r->of;
+        c->node = c->of.node;
     } else {
-        c.kind = VELUM__FIELD;
+        c->kind = VELUM__FIELD;
     }
-    return c;
+}
+
+/* Whether a base hides a cell, now and for good: only a count stays that names a SET, and what is
+ * after the base. */
+static bool hides(velum_kv_stamp base, bool set, const velum__cell *c) {
+    int r = velum_kv_compare(c->of, base);
+    return r < 0 || (r == 0 && !(c->kind == VELUM__COUNT && !c->fresh && set));
 }
 
 /* Whether a record is to stand in the place of a cell: by stamps; a removal is behind the addition
@@ -203,14 +216,21 @@ static void drop_list_if_empty(velum_kv *kv, velum__key *k) {
 static void flip_cell(velum_kv *kv, const velum__key *k, const velum__cell *c) {
     velum_kv_record r;
     velum__cell_record(k, c, &r);
-    velum__flip(kv, k, velum__mark(k->identity, &r));
-    kv->figures.tombstones += c->gone;
+    velum__flip(kv, k, velum__print(k->identity, &r));
 }
 
-/* The same when it goes. */
-static void unflip_cell(velum_kv *kv, const velum__key *k, const velum__cell *c) {
-    flip_cell(kv, k, c);
-    kv->figures.tombstones -= 2u * c->gone;
+/* Takes a cell that has come into the figures and sums. */
+static void cell_in(velum_kv *kv, const velum__key *k, const velum__cell *c) {
+    if (!c->settled) flip_cell(kv, k, c);
+    kv->figures.tombstones += c->gone;
+    kv->figures.settled += c->settled;
+}
+
+/* Takes one that goes out of them. */
+static void cell_out(velum_kv *kv, const velum__key *k, const velum__cell *c) {
+    if (!c->settled) flip_cell(kv, k, c);
+    kv->figures.tombstones -= c->gone;
+    kv->figures.settled -= c->settled;
 }
 
 /* Memory for a cell in the place of another, or of none. STATE_FULL, NOMEM. */
@@ -224,6 +244,7 @@ static int make(velum_kv *kv, const velum__cell *head, const velum_kv_record *r,
     if (c == NULL) return VELUM_E_NOMEM;
     *c = *head;
     c->levels = (uint8_t)levels;
+    if (c->gone) c->mark = kv->mark;
     if (r->part.size > 0) memcpy(velum__part_bytes(c), r->part.data, r->part.size);
     if (r->value.size > 0)
         memcpy(velum__part_bytes(c) + r->part.size, r->value.data, r->value.size);
@@ -247,17 +268,17 @@ static int insert(velum_kv *kv, velum__key *k, const velum__cell *head, const ve
         free(c);
         return err;
     }
-    (void)seek(k->cells, c->kind, velum__part(c), c->node, &to);
+    (void)seek(k->cells, c, velum__part(c), &to);
     for (size_t i = 0; i < levels; i++) {
         c->next[i] = *to.link[i];
         *to.link[i] = c;
     }
-    flip_cell(kv, k, c);
+    cell_in(kv, k, c);
     tally_change(k->cells, c, true, never);
     return 1;
 }
 
-/* Puts what the record says in the place of a cell with the same (kind, part, node). */
+/* Puts what the record says in the place of a cell with the same (kind, part, node, life). */
 static int replace(velum_kv *kv, velum__key *k, velum__cell *old, const path *to,
                    const velum__cell *head, const velum_kv_record *r) {
     bool gone = old->gone;
@@ -265,25 +286,26 @@ static int replace(velum_kv *kv, velum__key *k, velum__cell *old, const path *to
     velum__cell *c;
     int err = make(kv, head, r, old->levels, old, &c);
     if (err < 0) return err;
-    unflip_cell(kv, k, old);
+    cell_out(kv, k, old);
     for (size_t i = 0; i < c->levels; i++) {
         c->next[i] = old->next[i];
         *to->link[i] = c;
     }
     kv->figures.bytes -= cell_charge(old);
     free(old);
-    flip_cell(kv, k, c);
+    cell_in(kv, k, c);
     tally_change(k->cells, c, gone, stamp);
     return 1;
 }
 
 int velum__merge_cell(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
-    velum__cell head = cell_of(r), *old;
+    velum__cell head, *old;
     path to;
-    if (velum__hides(k->base, head.kind, head.of)) return 0;
+    fill_cell(&head, r);
+    if (hides(k->base, k->set, &head)) return 0;
     if (k->cells != NULL) {
-        old = seek(k->cells, head.kind, r->part, head.node, &to);
-        if (old != NULL && compare_cell(old, head.kind, r->part, head.node) == 0)
+        old = seek(k->cells, &head, r->part, &to);
+        if (old != NULL && compare_cell(old, head.kind, r->part, head.node, life_of(&head)) == 0)
             return is_later(&head, r->value, old) ? replace(kv, k, old, &to, &head, r) : 0;
     }
     return insert(kv, k, &head, r);
@@ -291,15 +313,35 @@ int velum__merge_cell(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
 
 /* ---- dropping ---- */
 
-size_t velum__hidden_bytes(const velum__key *k, velum_kv_stamp base) {
+size_t velum__hidden_bytes(const velum__key *k, velum_kv_stamp base, bool set) {
     size_t bytes = 0;
     if (k->cells == NULL) return 0;
     for (const velum__cell *c = k->cells->first[0]; c != NULL; c = c->next[0])
-        if (velum__hides(base, c->kind, c->of)) bytes += cell_charge(c);
+        if (hides(base, set, c)) bytes += cell_charge(c);
     return bytes;
 }
 
-size_t velum__prune_cells(velum_kv *kv, velum__key *k, velum_kv_stamp seen) {
+static bool is_over(const velum__cell *c, uint32_t drop_to) {
+    return c->settled && c->mark <= drop_to;
+}
+
+size_t velum__settle_cells(velum_kv *kv, const velum__key *k, uint32_t settle_to, uint32_t drop_to,
+                           size_t *over) {
+    size_t settled = 0;
+    *over = 0;
+    for (velum__cell *c = k->cells != NULL ? k->cells->first[0] : NULL; c != NULL; c = c->next[0]) {
+        if (c->gone && !c->settled && c->mark <= settle_to) {
+            flip_cell(kv, k, c);
+            c->settled = true;
+            settled++;
+        }
+        *over += is_over(c, drop_to);
+    }
+    kv->figures.settled += settled;
+    return settled;
+}
+
+size_t velum__prune_cells(velum_kv *kv, velum__key *k, uint32_t drop_to) {
     velum__cell **ends[VELUM__CELL_LEVELS_MAX], *next;
     size_t dropped = 0;
     if (k->cells == NULL) return 0;
@@ -307,12 +349,11 @@ size_t velum__prune_cells(velum_kv *kv, velum__key *k, velum_kv_stamp seen) {
         ends[i] = &k->cells->first[i];
     for (velum__cell *c = k->cells->first[0]; c != NULL; c = next) {
         next = c->next[0];
-        if (velum__hides(k->base, c->kind, c->of) ||
-            (c->gone && velum_kv_compare(c->stamp, seen) <= 0)) {
-            unflip_cell(kv, k, c);
+        if (hides(k->base, k->set, c) || is_over(c, drop_to)) {
+            cell_out(kv, k, c);
             kv->figures.bytes -= cell_charge(c);
+            dropped += c->gone;
             free(c);
-            dropped++;
             continue;
         }
         for (size_t i = 0; i < c->levels; i++) {

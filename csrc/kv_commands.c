@@ -61,6 +61,7 @@ static const command commands[] = {
     {"publish", 3, NULL},
     {"punsubscribe", -1, NULL},
     {"quit", -1, do_quit},
+    {"reset", 1, NULL},
     {"sadd", -3, velum__kv_sadd},
     {"scan", -2, velum__kv_scan},
     {"scard", 2, velum__kv_scard},
@@ -77,6 +78,12 @@ static const command commands[] = {
     {"type", 2, velum__kv_type},
     {"unlink", -2, velum__kv_del},
     {"unsubscribe", -1, NULL},
+    {"velum.cas", -4, velum__kv_velum_cas},
+    {"velum.compact", 1, velum__kv_velum_compact},
+    {"velum.get", 2, velum__kv_velum_get},
+    {"velum.put", -3, velum__kv_velum_put},
+    {"velum.replace", 3, velum__kv_velum_replace},
+    {"velum.stat", 1, velum__kv_velum_stat},
     {"wait", 3, NULL},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
@@ -129,25 +136,39 @@ bool velum__kv_until(velum__kv_call *call, const char *name, int64_t amount, int
     return false;
 }
 
+static const struct {
+    const char *word;
+    int64_t unit_ms;
+    bool from_now;
+} expiries[] = {{"ex", 1000, true}, {"px", 1, true}, {"exat", 1000, false}, {"pxat", 1, false}};
+
+#define EXPIRIES (sizeof expiries / sizeof *expiries)
+
+/* Which of them is at args[i] with something behind it; EXPIRIES: none. */
+static size_t expiry_at(const velum__kv_call *call, size_t i) {
+    size_t w = 0;
+    if (i + 1 >= call->count) return EXPIRIES;
+    while (w < EXPIRIES && !velum__kv_is(call->args[i], expiries[w].word))
+        w++;
+    return w;
+}
+
+bool velum__kv_is_expiry(const velum__kv_call *call, size_t i) {
+    return expiry_at(call, i) < EXPIRIES;
+}
+
 int velum__kv_expiry(velum__kv_call *call, size_t *i, const char *name, uint64_t *until_ms) {
-    static const struct {
-        const char *word;
-        int64_t unit_ms;
-        bool from_now;
-    } words[] = {{"ex", 1000, true}, {"px", 1, true}, {"exat", 1000, false}, {"pxat", 1, false}};
-    for (size_t w = 0; w < sizeof words / sizeof *words; w++) {
-        int64_t amount;
-        if (!velum__kv_is(call->args[*i], words[w].word) || *i + 1 == call->count) continue;
-        if (!velum__kv_integer(call->args[*i + 1], &amount)) {
-            velum__kv_not_integer(call);
-            return -1;
-        }
-        *i += 1;
-        return velum__kv_until(call, name, amount, words[w].unit_ms, words[w].from_now, until_ms)
-                   ? 1
-                   : -1;
+    size_t w = expiry_at(call, *i);
+    int64_t amount;
+    if (w == EXPIRIES) return 0;
+    if (!velum__kv_integer(call->args[*i + 1], &amount)) {
+        velum__kv_not_integer(call);
+        return -1;
     }
-    return 0;
+    *i += 1;
+    return velum__kv_until(call, name, amount, expiries[w].unit_ms, expiries[w].from_now, until_ms)
+               ? 1
+               : -1;
 }
 
 /* ---- replies ---- */
@@ -219,8 +240,18 @@ static void wrong_count(velum__kv_call *call, const char *name) {
     velum_resp_error(call->out, text);
 }
 
+/* Whether what the connection reads are messages, and replies among them look like these. */
+static bool reads_messages(const velum_kv_client *client) {
+    return client->subscribed && client->version != 3;
+}
+
 static void do_ping(velum__kv_call *call) {
-    if (call->count == 1) {
+    if (reads_messages(call->client) && call->count <= 2) {
+        velum_resp_array(call->out, 2);
+        velum_resp_bulk(call->out, "pong", 4);
+        velum_resp_bulk(call->out, call->count == 2 ? call->args[1].data : NULL,
+                        call->count == 2 ? call->args[1].size : 0);
+    } else if (call->count == 1) {
         velum_resp_simple(call->out, "PONG");
     } else if (call->count == 2) {
         velum_resp_bulk(call->out, call->args[1].data, call->args[1].size);
@@ -419,6 +450,21 @@ static void unknown(velum__kv_call *call) {
     velum_resp_error(call->out, text);
 }
 
+/* Whether a connection that reads messages may send it; else an error is answered. */
+static bool may_send(velum__kv_call *call, const command *c) {
+    static const char *const names[] = {"ping",  "psubscribe", "punsubscribe", "quit",
+                                        "reset", "subscribe",  "unsubscribe"};
+    char text[MESSAGE_BYTES];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(c->name, names[i]) == 0) return true;
+    snprintf(text, sizeof text,
+             "Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
+             "are allowed in this context",
+             c->name);
+    velum_resp_error(call->out, text);
+    return false;
+}
+
 int velum_kv_command(velum_kv_state *state, velum_kv_client *client, const velum_resp_arg *args,
                      size_t count, velum_resp_writer *out, uint64_t *at) {
     velum__kv_call call = {
@@ -433,6 +479,7 @@ int velum_kv_command(velum_kv_state *state, velum_kv_client *client, const velum
         wrong_count(&call, c->name);
         return 1;
     }
+    if (reads_messages(client) && !may_send(&call, c)) return 1;
     if (c->run == NULL) return 0;
     c->run(&call);
     return 1;

@@ -17,11 +17,43 @@
 
 #define VELUM_KV_CLIENT_NAME_BYTES_MAX 64u
 
+/* A figure of VELUM.STAT. */
+typedef struct {
+    const char *name;
+    uint64_t value;
+} velum_kv_figure;
+
+#define VELUM_KV_FIGURES_MAX 32u /* of the node */
+
+/* What commands ask of the node they run on. */
+typedef struct {
+    void *owner;
+    /* Begins to compact the log; NULL: nothing does. As velum_kv_log_compact. */
+    int (*compact)(void *owner);
+    /* Writes the node's own figures, VELUM_KV_FIGURES_MAX at most; how many. NULL: none. */
+    size_t (*figures)(void *owner, velum_kv_figure *out);
+
+    /* ---- peers: for connections; NULL where there are none ---- */
+
+    /* Passes on what was published here. */
+    void (*publish)(void *owner, velum_kv_bytes channel, velum_kv_bytes message);
+    /* How many records were written here so far: the number of the last one. */
+    uint64_t (*written)(void *owner);
+    /* Somebody waits until peers have all records up to that number: ask them to say so. */
+    void (*ask)(void *owner, uint64_t written);
+    /* How many peers are known to have all records up to that number in memory. */
+    size_t (*heard)(void *owner, uint64_t written);
+    /* How many members there are, this one included. */
+    size_t (*members)(void *owner);
+} velum_kv_hooks;
+
 /* What a connection was told; zeros, and an id, when it is new. */
 typedef struct {
     uint64_t id;
-    uint8_t version; /* of RESP: 2 or 3; 0 is 2 */
-    bool quits;      /* to be closed when its replies are sent */
+    const velum_kv_hooks *hooks; /* of the node; NULL: none */
+    uint8_t version;             /* of RESP: 2 or 3; 0 is 2 */
+    bool quits;                  /* to be closed when its replies are sent */
+    bool subscribed;             /* in version 2 few commands are taken then */
     uint8_t name_size;
     char name[VELUM_KV_CLIENT_NAME_BYTES_MAX];
 } velum_kv_client;

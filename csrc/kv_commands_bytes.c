@@ -1,8 +1,8 @@
 /* kv_commands_bytes.c: strings, and the counters that strings of digits are.
  *
- * Owns: GET to DECRBY. How: a string is its key's base; INCR and its like write a COUNT over the
- * base that they saw, so that increments of several nodes add up, and anything else that changes a
- * string writes a SET.
+ * Owns: GET to DECRBY. How: a string is its key's base; INCR and its like write a COUNT from the
+ * SET that is there, or from nothing, so that increments of several nodes add up, and anything else
+ * that changes a string writes a SET.
  */
 #include "kv_commands_internal.h"
 
@@ -210,23 +210,24 @@ void velum__kv_getdel(velum__kv_call *call) {
 void velum__kv_getex(velum__kv_call *call) {
     velum_kv_bytes key;
     velum_kv_view view;
-    uint64_t until_ms = 0;
+    velum_kv_record record = {.op = VELUM_KV_EXPIRE};
     size_t i = 2;
-    int r = 0;
-    bool persists = call->count == 3 && velum__kv_is(call->args[2], "persist");
-    if (call->count > 2 && !persists) {
-        r = velum__kv_expiry(call, &i, "getex", &until_ms);
-        if (r < 0) return;
-        if (r == 0 || i + 1 != call->count) {
-            velum__kv_syntax(call);
-            return;
-        }
-    }
     uint8_t *copy;
-    if (!look(call, 1, &key, &view) || !keep(call, &view, &copy)) return;
-    bool stays =
-        view.type == VELUM_KV_NOTHING || call->count == 2 || (persists && view.until_ms == 0);
-    velum_kv_record record = {.op = VELUM_KV_EXPIRE, .until_ms = until_ms, .key = key};
+    bool persists = call->count == 3 && velum__kv_is(call->args[2], "persist");
+    bool expires = call->count == 4 && velum__kv_is_expiry(call, 2);
+    if (call->count > 2 && !persists && !expires) {
+        velum__kv_syntax(call);
+        return;
+    }
+    if (!look(call, 1, &key, &view)) return;
+    if (view.type == VELUM_KV_NOTHING) {
+        velum_resp_null(call->out);
+        return;
+    }
+    if (expires && velum__kv_expiry(call, &i, "getex", &record.until_ms) < 0) return;
+    if (!keep(call, &view, &copy)) return;
+    record.key = key;
+    bool stays = !expires && (!persists || view.until_ms == 0);
     if (stays || velum__kv_write(call, record)) tell(call, &view);
     free(copy);
 }
@@ -274,12 +275,9 @@ static void add(velum__kv_call *call, int64_t amount) {
         velum_resp_error(call->out, "increment or decrement would overflow");
         return;
     }
-    int64_t own =
-        velum_kv_own_sum(velum_kv_state_keys(call->state), key, velum_kv_state_node(call->state));
-    velum_kv_record record = {.op = VELUM_KV_COUNT,
-                              .of = view.base,
-                              .sum = (int64_t)((uint64_t)own + (uint64_t)amount),
-                              .key = key};
+    velum_kv_record record = {.op = VELUM_KV_COUNT, .key = key};
+    velum_kv_own_count(velum_kv_state_keys(call->state), velum_kv_state_node(call->state), &record);
+    record.sum = (int64_t)((uint64_t)record.sum + (uint64_t)amount);
     if (velum__kv_write(call, record)) velum_resp_integer(call->out, now + amount);
 }
 

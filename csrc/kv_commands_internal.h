@@ -1,7 +1,8 @@
 /* kv_commands_internal.h: what the files of commands share: one call of one command.
  *
  * kv_commands.c has the table and connections, kv_commands_bytes.c strings and counters,
- * kv_commands_keys.c whole keys and their expiry, kv_commands_parts.c sets and hashes.
+ * kv_commands_keys.c whole keys and their expiry, kv_commands_parts.c sets and hashes,
+ * kv_commands_velum.c what Redis does not have.
  */
 #ifndef VELUM_KV_COMMANDS_INTERNAL_H
 #define VELUM_KV_COMMANDS_INTERNAL_H
@@ -55,6 +56,8 @@ bool velum__kv_emptied(velum__kv_call *call, velum_kv_bytes key);
  * answered, if it is no time to come that can be told ("invalid expire time in '...' command"). */
 bool velum__kv_until(velum__kv_call *call, const char *command, int64_t amount, int64_t unit_ms,
                      bool from_now, uint64_t *until_ms);
+/* Whether there is an expiry option at args[i], with a word behind it. */
+bool velum__kv_is_expiry(const velum__kv_call *call, size_t i);
 /* Reads the expiry options at args[*i] if there is one: EX, PX, EXAT, PXAT. 1: *until_ms; 0: it is
  * something else; -1: an error was answered. */
 int velum__kv_expiry(velum__kv_call *call, size_t *i, const char *command, uint64_t *until_ms);
@@ -75,5 +78,14 @@ velum__kv_do velum__kv_del, velum__kv_exists, velum__kv_type, velum__kv_expire, 
 
 velum__kv_do velum__kv_sadd, velum__kv_srem, velum__kv_smembers, velum__kv_sismember,
     velum__kv_scard, velum__kv_hset, velum__kv_hget, velum__kv_hgetall, velum__kv_hdel;
+
+/* Removes every addition of an element that is visible here. 1: it was there; 0: it was not; -1: an
+ * error was answered. */
+int velum__kv_remove_element(velum__kv_call *call, velum_kv_bytes key, velum_kv_bytes element);
+
+/* ---- Velum's own ---- */
+
+velum__kv_do velum__kv_velum_put, velum__kv_velum_get, velum__kv_velum_cas, velum__kv_velum_replace,
+    velum__kv_velum_stat, velum__kv_velum_compact;
 
 #endif

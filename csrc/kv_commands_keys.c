@@ -1,7 +1,7 @@
 /* kv_commands_keys.c: whole keys, whatever they are, and when they expire.
  *
  * Owns: DEL to FLUSHDB. How: a DEL or EXPIRE is a record of its own; KEYS and SCAN walk the table,
- * and a cursor is the place of the walk.
+ * and a cursor is the place of the walk; what has expired they pass over.
  */
 #include "glob.h"
 #include "kv_commands_internal.h"
@@ -49,8 +49,7 @@ void velum__kv_type(velum__kv_call *call) {
 }
 
 void velum__kv_dbsize(velum__kv_call *call) {
-    velum_kv_figures figures = velum_kv_get_figures(velum_kv_state_keys(call->state));
-    velum_resp_integer(call->out, (int64_t)figures.keys);
+    velum_resp_integer(call->out, (int64_t)velum_kv_state_count(call->state));
 }
 
 /* ---- expiry ---- */
@@ -185,8 +184,9 @@ static bool is_wanted(const found_keys *f, velum_kv_bytes key, velum_kv_type typ
     return f->pattern == NULL || velum_glob(f->pattern->data, f->pattern->size, key.data, key.size);
 }
 
-static void find_key(void *owner, velum_kv_bytes key, velum_kv_type type) {
+static void find_key(void *owner, velum_kv_bytes key, velum_kv_type type, uint64_t until_ms) {
     found_keys *f = owner;
+    (void)until_ms;
     size_t need = sizeof(size_t) + key.size;
     if (f->failed || !is_wanted(f, key, type)) return;
     if (f->room - f->used < need) {
@@ -219,7 +219,8 @@ void velum__kv_keys(velum__kv_call *call) {
     found_keys f = {.pattern = &call->args[1]};
     velum_kv_walk walk = {0};
     const velum_kv *keys = velum_kv_state_keys(call->state);
-    while (velum_kv_keys(keys, &walk, SCAN_KEYS_MAX, find_key, &f))
+    uint64_t now = velum_kv_state_now(call->state);
+    while (velum_kv_keys(keys, &walk, SCAN_KEYS_MAX, now, find_key, &f))
         continue;
     if (f.failed) {
         velum_resp_error(call->out, "-OOM no memory for the names of so many keys");
@@ -277,7 +278,8 @@ void velum__kv_scan(velum__kv_call *call) {
         return;
     }
     if (!read_scan(call, &f, &keys_max)) return;
-    bool more = velum_kv_keys(velum_kv_state_keys(call->state), &walk, keys_max, find_key, &f);
+    bool more = velum_kv_keys(velum_kv_state_keys(call->state), &walk, keys_max,
+                              velum_kv_state_now(call->state), find_key, &f);
     if (f.failed) {
         velum_resp_error(call->out, "-OOM no memory for the names of so many keys");
     } else {
@@ -300,7 +302,8 @@ void velum__kv_flushdb(velum__kv_call *call) {
     }
     while (more) {
         found_keys f = {.pattern = NULL};
-        more = velum_kv_keys(keys, &walk, FLUSH_KEYS, find_key, &f);
+        more =
+            velum_kv_keys(keys, &walk, FLUSH_KEYS, velum_kv_state_now(call->state), find_key, &f);
         for (size_t at = 0; at < f.used && !f.failed;) {
             velum_kv_bytes key = {.data = f.bytes + at + sizeof key.size};
             memcpy(&key.size, f.bytes + at, sizeof key.size);

@@ -48,9 +48,7 @@ void velum__kv_sadd(velum__kv_call *call) {
     velum_resp_integer(call->out, added);
 }
 
-/* Removes every addition of an element that is visible here. 1: it was there; 0: it was not; -1: an
- * error was answered. */
-static int remove_element(velum__kv_call *call, velum_kv_bytes key, velum_kv_bytes element) {
+int velum__kv_remove_element(velum__kv_call *call, velum_kv_bytes key, velum_kv_bytes element) {
     velum_kv_stamp at[ADDITIONS_MAX];
     const velum_kv *keys = velum_kv_state_keys(call->state);
     size_t count = velum_kv_additions(keys, key, element, at, ADDITIONS_MAX);
@@ -73,7 +71,7 @@ void velum__kv_srem(velum__kv_call *call) {
     int64_t removed = 0;
     if (!look(call, VELUM_KV_MEMBERS, &key, &view)) return;
     for (size_t i = 2; i < call->count; i++) {
-        int r = remove_element(call, key, velum__kv_bytes(call->args[i]));
+        int r = velum__kv_remove_element(call, key, velum__kv_bytes(call->args[i]));
         if (r < 0) return;
         removed += r;
     }

@@ -2,7 +2,7 @@
  *
  * Owns: the shape of keys and cells in memory. Refuses to know: what is in kv.h already.
  *
- *   kv.c        merging records into keys, dropping tombstones
+ *   kv.c        merging records into keys, settling and dropping tombstones
  *   kv_keys.c   the memory of keys and of their values, and the table that finds them
  *   kv_cells.c  the cells of one key, in their order
  *   kv_tree.c   sums over all that is here, and the keys of each leaf
@@ -23,18 +23,22 @@
 /* In the order that they have in a list. */
 typedef enum { VELUM__COUNT = 1, VELUM__MEMBER, VELUM__FIELD } velum__cell_kind;
 
-/* One piece of memory: this, its links, its part, its value. A COUNT is one of a node, a MEMBER one
- * of an element and the node that has added it, a FIELD one of a field. */
+/* One piece of memory: this, its links, its part, its value. A COUNT is one of a node, and each of
+ * its fresh ones is; a MEMBER is one of an element and the node that has added it, a FIELD one of a
+ * field. */
 typedef struct velum__cell {
-    velum_kv_stamp of;    /* COUNT: the base; MEMBER: the addition; FIELD: as `stamp` */
+    velum_kv_stamp of;    /* COUNT: as of the record; MEMBER: the addition; FIELD: as `stamp` */
     velum_kv_stamp stamp; /* of the record that stands */
     int64_t sum;          /* COUNT */
     uint32_t value_size;
     uint16_t part_size;
     uint16_t node; /* FIELD: 0 */
+    uint32_t mark; /* of age, of a tombstone */
     uint8_t kind;
-    bool gone; /* a REMOVE, an UNFIELD */
     uint8_t levels;
+    bool fresh : 1; /* COUNT */
+    bool gone : 1;  /* a tombstone: a REMOVE, an UNFIELD */
+    bool settled : 1;
     struct velum__cell *next[]; /* of each level */
 } velum__cell;
 
@@ -61,9 +65,12 @@ typedef struct velum__key {
     uint64_t base_until_ms, expiry_until_ms;
     uint32_t hash; /* of its name, for the table */
     uint32_t value_size;
+    uint32_t mark; /* of age: of a DEL; of the EXPIRE since the key shows nothing */
     uint16_t name_size;
-    bool set;  /* the base is a SET, else a DEL or none */
-    bool json; /* a SET that is marked so */
+    bool set : 1;            /* the base is a SET, else a DEL or none */
+    bool json : 1;           /* a SET that is marked so */
+    bool settled : 1;        /* the DEL */
+    bool expiry_settled : 1; /* of a key that shows nothing */
 } velum__key;
 
 typedef struct {
@@ -84,6 +91,7 @@ struct velum_kv {
     velum__table table;
     velum__tree *tree;
     uint64_t dice; /* for the levels of cells */
+    uint32_t mark; /* of age: of what comes now */
     velum_kv_figures figures;
 };
 
@@ -144,12 +152,15 @@ const velum__cell *velum__cell_from(const velum__cells *cells, velum__cell_kind 
                                     velum_kv_bytes part, uint16_t node);
 /* Merges a record of a cell, which the base does not hide. 1, 0; STATE_FULL, NOMEM. */
 int velum__merge_cell(velum_kv *kv, velum__key *k, const velum_kv_record *r);
-/* Whether a base hides what a cell or record has, now and for good. */
-bool velum__hides(velum_kv_stamp base, velum__cell_kind kind, velum_kv_stamp of);
-/* The memory of the cells that a base would hide. */
-size_t velum__hidden_bytes(const velum__key *k, velum_kv_stamp base);
-/* Drops the cells that the key's base hides, and tombstones with stamps up to `seen`. How many. */
-size_t velum__prune_cells(velum_kv *kv, velum__key *k, velum_kv_stamp seen);
+/* The memory of the cells that a base would hide for good: a SET, or not. */
+size_t velum__hidden_bytes(const velum__key *k, velum_kv_stamp base, bool set);
+/* Drops the cells that the key's base hides, and settled tombstones with marks up to drop_to. How
+ * many tombstones. */
+size_t velum__prune_cells(velum_kv *kv, velum__key *k, uint32_t drop_to);
+/* Settles tombstones with marks up to settle_to; how many. In *over how many settled ones there are
+ * then with marks up to drop_to. */
+size_t velum__settle_cells(velum_kv *kv, const velum__key *k, uint32_t settle_to, uint32_t drop_to,
+                           size_t *over);
 /* Frees them, no more. */
 void velum__free_cells(velum__cells *cells);
 
@@ -157,9 +168,9 @@ void velum__free_cells(velum__cells *cells);
 
 uint64_t velum__identity(velum_kv_bytes name);
 /* What a record is in the sums. */
-uint64_t velum__mark(uint64_t identity, const velum_kv_record *r);
-/* Takes a mark into the sums, or out of them. */
-void velum__flip(velum_kv *kv, const velum__key *k, uint64_t mark);
+uint64_t velum__print(uint64_t identity, const velum_kv_record *r);
+/* Takes a print into the sums, or out of them. */
+void velum__flip(velum_kv *kv, const velum__key *k, uint64_t print);
 void velum__leaf_add(velum_kv *kv, velum__key *k);
 void velum__leaf_remove(const velum__key *k);
 /* The key has moved in memory. */
@@ -168,8 +179,13 @@ void velum__leaf_moved(velum__key *k);
 /* ---- kv_view.c ---- */
 
 velum_kv_type velum__type(const velum__key *k);
+/* When it expires, unix ms; 0: never. */
+uint64_t velum__until(const velum__key *k);
 
 /* ---- kv_walk.c ---- */
+
+/* Puts the walk behind the place that it is at; whether there is anything. */
+bool velum__advance(velum_kv_walk *walk);
 
 /* What stands in a key, as records. Whether there is a base, an EXPIRE. */
 bool velum__base_record(const velum__key *k, velum_kv_record *r);

@@ -211,6 +211,12 @@ static uint64_t place_of(const velum__key *k) {
     return (uint64_t)reversed(k->hash) << 32 | (uint32_t)k->identity;
 }
 
+bool velum_kv_passed(const velum_kv *kv, velum_kv_walk walk, velum_kv_bytes key) {
+    uint32_t high = reversed(hash_of(&kv->table, key)), at = (uint32_t)(walk.place >> 32);
+    if (high != at) return high < at;
+    return (uint32_t)velum__identity(key) < (uint32_t)walk.place;
+}
+
 /* The last place that a bucket has: all bits that it does not fix are ones. */
 static uint64_t last_of(const velum__table *t, size_t bucket) {
     size_t mask = t->mask;

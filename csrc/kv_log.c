@@ -15,14 +15,18 @@
 
 #define NEW_SUFFIX ".new"
 
-/* What is read at once, at the start and by a copy: system calls are few, memory is small. */
-#define READ_BYTES ((size_t)64 * 1024)
+/* What a copy reads at once: system calls are few, memory is small. */
+#define COPY_BYTES ((size_t)64 * 1024)
 
-/* A plain line, and the one behind it. One that is longer is read piece by piece, as damage. */
-#define READ_BYTES_MAX (2 * (size_t)VELUM_KV_LINE_BYTES_MAX + READ_BYTES)
+/* What is looked at to know a log from another file: many lines, or a part of one. */
+#define HEAD_BYTES ((size_t)64 * 1024)
 
 /* What a compaction gathers before it writes. */
 #define KEEP_BYTES ((size_t)256 * 1024)
+
+/* How often the new file is synced in the background while the log goes on growing: each time less
+ * has come, unless more is written than the disk takes. */
+#define SYNCS_MAX 8
 
 /* An empty buffer that is larger is given back: a burst does not hold memory. */
 #define BUFFER_KEEP_BYTES ((size_t)1024 * 1024)
@@ -39,8 +43,9 @@ typedef struct {
     uint64_t end;  /* of the file */
     uint64_t next; /* where in the log the next piece to copy begins */
     velum_port_syncer *syncer;
-    enum { UNSYNCED, SYNCING, SYNCED } state;
-    uint64_t synced; /* of the file, once the syncer has ended */
+    bool syncing;
+    unsigned syncs;         /* that were begun */
+    uint64_t begun, synced; /* `end` when the last one began; and what is on disk */
 } compaction;
 
 struct velum_kv_log {
@@ -99,124 +104,81 @@ static int put_record(buffer *b, const velum_kv_record *record) {
     return 0;
 }
 
-/* ---- reading all of it ---- */
+/* ---- whether it is a log ---- */
 
-typedef struct {
-    velum_kv_log *log;
-    void (*record)(void *owner, const velum_kv_record *record, uint64_t offset);
-    void *owner;
-    velum_kv_found *found;
-    buffer text;                     /* of the file, from `offset` on */
-    buffer memory;                   /* for a line's bytes */
-    uint64_t offset;                 /* of the first byte that was not looked at */
-    bool in_line;                    /* it is in the middle of a damaged line */
-    uint64_t good;                   /* where the last good line ends */
-    uint64_t damaged, first_damaged; /* since then */
-} reader;
-
-static void meet_damage(reader *r) {
-    if (r->damaged++ == 0) r->first_damaged = r->offset;
+static bool is_hex(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
 }
 
-/* What is damaged before a good line is no torn tail. */
-static void meet_record(reader *r, const velum_kv_record *record, bool plain, size_t n) {
-    if (r->damaged > 0 && r->found->damaged == 0) r->found->first_damaged = r->first_damaged;
-    r->found->damaged += r->damaged;
-    r->damaged = 0;
-    r->found->records++;
-    r->found->plain += plain;
-    r->good = r->offset + n;
-    r->record(r->owner, record, r->offset);
+static bool are_hex(const char *text, size_t n) {
+    while (n > 0 && is_hex(text[n - 1]))
+        n--;
+    return n == 0;
 }
 
-/* Passes over a damaged line up to and with its line feed; how many of the n bytes are its. */
-static size_t pass_line(reader *r, const char *text, size_t n) {
-    const char *end = memchr(text, '\n', n);
-    r->in_line = end == NULL;
-    return end == NULL ? n : (size_t)(end - text) + 1;
+/* Whether something in a damaged line, without its line feed, is a record's alone: the stamp, or
+ * the check at its end. */
+static bool was_record(const char *line, size_t n) {
+    static const size_t stamp = 2 + 16,
+                        check = 2 + 8; /* a tab, @ and digits; a space, # and more */
+    const char *end = line + n;
+    if (n >= check && memcmp(end - check, " #", 2) == 0 && are_hex(end - check + 2, check - 2))
+        return true;
+    for (const char *p = line; (size_t)(end - p) >= stamp; p++)
+        if (p[0] == '\t' && p[1] == '@' && are_hex(p + 2, stamp - 2)) return true;
+    return false;
 }
 
-/* A line with a line feed in it that is not its own begins as a plain one. So a plain line is
- * damage if one follows at once. 1: it is not; 0: what follows has to be read first. */
-static int is_plain(const reader *r, const char *next, size_t n, size_t size, bool at_end) {
-    velum_kv_line what = VELUM_KV_LINE_DAMAGED;
-    velum_kv_record ignored;
-    if (n == 0) return at_end;
-    if (velum_kv_text_get(next, n, (uint8_t *)r->memory.data + size, &what, &ignored) == 0)
-        return at_end ? -1 : 0;
-    return what == VELUM_KV_LINE_DAMAGED ? -1 : 1;
+/* Whether a crash may have left this of lines: bytes of theirs, and holes, which are zeros. */
+static bool may_be_torn(const char *text, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint8_t byte = (uint8_t)text[i];
+        if ((byte < 32 && byte != 0 && byte != '\t') || byte == 127) return false;
+    }
+    return true;
 }
 
-/* Takes a line that is not in the middle of a damaged one; its size, or 0: read more first. */
-static size_t take_line(reader *r, const char *text, size_t n, bool at_end) {
+/* Whether a file that begins so may be a log. */
+static bool may_be_log(const char *text, size_t n, uint8_t *memory) {
     velum_kv_line what;
-    velum_kv_record record;
-    size_t size = velum_kv_text_get(text, n, (uint8_t *)r->memory.data, &what, &record);
-    if (size == 0) return 0;
-    if (what == VELUM_KV_LINE_PLAIN) {
-        int plain = is_plain(r, text + size, n - size, size, at_end);
-        if (plain == 0) return 0;
-        if (plain < 0) what = VELUM_KV_LINE_DAMAGED;
-    }
-    if (what == VELUM_KV_LINE_DAMAGED) {
-        meet_damage(r);
-        r->in_line = text[size - 1] != '\n';
-    } else {
-        meet_record(r, &record, what == VELUM_KV_LINE_PLAIN, size);
-    }
-    return size;
-}
-
-/* Takes the lines that are whole in what was read. */
-static void take_lines(reader *r, bool at_end) {
-    size_t at = 0, size = 1;
-    while (at < r->text.size && size > 0) {
-        const char *text = r->text.data + at;
-        size_t n = r->text.size - at;
-        size = r->in_line ? pass_line(r, text, n) : take_line(r, text, n, at_end);
+    velum_kv_record ignored;
+    size_t at = 0, size;
+    bool torn = true;
+    while ((size = velum_kv_text_get(text + at, n - at, memory, &what, &ignored)) > 0) {
+        const char *line = text + at;
+        if (what != VELUM_KV_LINE_DAMAGED || was_record(line, size - 1)) return true;
+        torn = torn && may_be_torn(line, size - 1) && memchr(line, 0, size) != NULL;
         at += size;
-        r->offset += size;
     }
-    r->text.size -= at;
-    if (at > 0) memmove(r->text.data, r->text.data + at, r->text.size);
+    return was_record(text + at, n - at) || (torn && may_be_torn(text + at, n - at));
 }
 
-static int read_lines(reader *r) {
-    for (;;) {
-        /* A long line is looked at again: then twice as much of it. */
-        size_t want = r->text.size < READ_BYTES ? READ_BYTES : r->text.size;
-        int n, err;
-        if (want > READ_BYTES_MAX - r->text.size) want = READ_BYTES_MAX - r->text.size;
-        err = make_room(&r->text, want);
-        if (err == 0) err = make_room(&r->memory, r->text.cap);
-        if (err < 0) return err;
-        n = velum_port_file_read(r->log->file, r->offset + r->text.size,
-                                 r->text.data + r->text.size, want);
-        if (n < 0) return n;
-        r->text.size += (size_t)n;
-        take_lines(r, n == 0);
-        if (n == 0) return 0;
-    }
+static int check_head(velum_fd file) {
+    char *text = malloc(HEAD_BYTES);
+    uint8_t *memory = malloc(HEAD_BYTES);
+    int n = VELUM_E_NOMEM;
+    if (text != NULL && memory != NULL) n = velum_port_file_read(file, 0, text, HEAD_BYTES);
+    if (n > 0 && !may_be_log(text, (size_t)n, memory)) n = VELUM_E_NOT_A_LOG;
+    free(text);
+    free(memory);
+    return n < 0 ? n : 0;
 }
+
+/* ---- opening and closing ---- */
 
 /* Reads the file, cuts its torn tail off, and has on disk what is left. */
 static int recover(velum_kv_log *log,
                    void (*record)(void *owner, const velum_kv_record *record, uint64_t offset),
                    void *owner, velum_kv_found *found) {
-    reader r = {.log = log, .record = record, .owner = owner, .found = found};
-    int err = read_lines(&r);
-    uint64_t end = r.offset + r.text.size;
-    free_buffer(&r.text);
-    free_buffer(&r.memory);
+    velum_kv_reading reading = {.owner = owner, .record = record};
+    uint64_t end;
+    int err = velum_kv_read(log->file, &reading, found, &end);
     if (err < 0) return err;
-    found->torn_bytes = end - r.good;
-    if (end > r.good) err = velum_port_file_cut(log->file, r.good);
+    if (found->torn_bytes > 0) err = velum_port_file_cut(log->file, end);
     if (err == 0) err = velum_port_file_sync(log->file);
-    log->file_bytes = log->live_bytes = log->written = log->synced = r.good;
+    log->file_bytes = log->live_bytes = log->written = log->synced = end;
     return err;
 }
-
-/* ---- opening and closing ---- */
 
 static void free_log(velum_kv_log *log) {
     velum_port_syncer_close(log->syncer); /* first: it may be at one of the files */
@@ -250,6 +212,7 @@ int velum_kv_log_open(velum_kv_log **out, const char *path, velum_fd waker,
     log->waker = waker;
     err = copy_paths(log, path);
     if (err == 0) err = velum_port_file_open(path, true, true, &log->file);
+    if (err == 0) err = check_head(log->file);
     /* Only who has the lock may do this; and what cannot be removed, the next one overwrites. */
     if (err == 0) (void)velum_port_file_remove(log->new_path);
     if (err == 0) err = recover(log, record, owner, found);
@@ -414,7 +377,7 @@ int velum_kv_log_keep(velum_kv_log *log, const velum_kv_record *record) {
 static int copy(const velum_kv_log *log, compaction *c, size_t max) {
     while (c->next < log->file_bytes && max > 0) {
         uint64_t left = log->file_bytes - c->next;
-        size_t want = max < READ_BYTES ? max : READ_BYTES;
+        size_t want = max < COPY_BYTES ? max : COPY_BYTES;
         int n, err = make_room(&c->kept, want);
         if (err < 0) return err;
         n = velum_port_file_read(log->file, c->next, c->kept.data,
@@ -428,19 +391,23 @@ static int copy(const velum_kv_log *log, compaction *c, size_t max) {
     return 0;
 }
 
-/* Syncs most of the new file in the background. 1: that is done; 0: under way. */
-static int sync_most(compaction *c) {
-    int r, err = 0;
-    if (c->state == UNSYNCED) {
-        r = velum_port_syncer_begin(c->syncer, c->file);
-        if (r < 0) return r;
-        c->state = SYNCING;
-        c->synced = c->end;
-    }
-    if (c->state == SYNCING) {
+/* Syncs the new file in the background, but for rest_bytes at most. 1: that is done; 0: under way.
+ */
+static int sync_most(compaction *c, size_t rest_bytes) {
+    while (c->syncing || c->syncs == 0 ||
+           (c->end - c->synced > rest_bytes && c->syncs < SYNCS_MAX)) {
+        int r, err = 0;
+        if (!c->syncing) {
+            r = velum_port_syncer_begin(c->syncer, c->file);
+            if (r < 0) return r;
+            c->syncing = true;
+            c->syncs++;
+            c->begun = c->end;
+        }
         if (velum_port_syncer_poll(c->syncer, &err) == 0) return 0;
         if (err < 0) return err;
-        c->state = SYNCED;
+        c->syncing = false;
+        c->synced = c->begun;
     }
     return 1;
 }
@@ -472,7 +439,7 @@ int velum_kv_log_replace(velum_kv_log *log, size_t copy_bytes) {
     if (r == 0) r = flush(c);
     if (r == 0) r = copy(log, c, copy_bytes);
     if (r == 0 && c->next == log->file_bytes) {
-        r = sync_most(c);
+        r = sync_most(c, copy_bytes);
         if (r == 1) r = take_place(log);
     }
     return r < 0 ? give_up(log, r) : r;

@@ -18,24 +18,17 @@
 #ifndef VELUM_KV_LOG_H
 #define VELUM_KV_LOG_H
 
-#include "kv_text.h"
-#include "velum_port.h"
+#include "kv_read.h"
 
 typedef struct velum_kv_log velum_kv_log;
-
-/* What was found at the start. Offsets in bytes; a torn tail is cut off. */
-typedef struct {
-    uint64_t records, plain;         /* lines without a trailer */
-    uint64_t damaged, first_damaged; /* lines passed over; where the first one begins */
-    uint64_t torn_bytes;             /* cut off at the end: all behind the last good line */
-} velum_kv_found;
 
 /* Opens or makes the log at `path` and calls record(owner, record, offset) for every record in it,
  * plain ones too, whose stamp is zeros. Removes what a crash has left of a compaction, cuts the
  * torn tail off and syncs: what was found is on disk. `waker` (velum_port_wake_open, or
  * VELUM_NO_FD) is woken when a sync has ended. LOCKED: another process has it open; SYSTEM,
- * NO_SPACE: it cannot be read, made, locked or synced; NOT_FOUND: its folder is not there; NOMEM.
- */
+ * NO_SPACE: it cannot be read, made, locked or synced; NOT_FOUND: its folder is not there;
+ * NOT_A_LOG: it begins with lines, but none in its first 64 KiB is one of a log, nor what a crash
+ * may have left of one: nothing in it was changed; NOMEM. */
 int velum_kv_log_open(velum_kv_log **out, const char *path, velum_fd waker,
                       void (*record)(void *owner, const velum_kv_record *record, uint64_t offset),
                       void *owner, velum_kv_found *found);
@@ -78,10 +71,11 @@ int velum_kv_log_compact(velum_kv_log *log);
 /* A record that is to be kept. Errors end the compaction, and the log goes on. */
 int velum_kv_log_keep(velum_kv_log *log, const velum_kv_record *record);
 /* All that is to be kept was told: copies what has come meanwhile, at most copy_bytes of it, and
- * puts the new file in the log's place once nothing is left and the most of it was synced in the
- * background. 1: done; 0: call it again, at once if more than copy_bytes has come, else when a sync
- * has ended. An error ends the compaction, and the log goes on, unless it is broken: by UNCERTAIN,
- * if the new file is in place and perhaps not on disk. */
+ * puts the new file in the log's place once nothing is left and all of it but copy_bytes was synced
+ * in the background (if writers outrun the disk, the most of it). 1: done; 0: call it again, at
+ * once if more than copy_bytes has come, else when a sync has ended. An error ends the compaction,
+ * and the log goes on, unless it is broken: by UNCERTAIN, if the new file is in place and perhaps
+ * not on disk. */
 int velum_kv_log_replace(velum_kv_log *log, size_t copy_bytes);
 /* Ends a compaction, if one is under way, and waits for its sync, if that is. */
 void velum_kv_log_abandon(velum_kv_log *log);

@@ -4,16 +4,26 @@
 #include "velum_opt.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define COUNTER_BITS 16
 #define TIME_MS_MAX  ((UINT64_C(1) << (64 - COUNTER_BITS)) - 1)
+
+/* Of a stamp, 65 s: so much of the end of a log may have been lost with the power. A clock that
+ * runs behind its own stamps would make those that were lost a second time, for other records. */
+#define LOST_TIME (UINT64_C(1) << 32)
+#define NEVER     UINT64_MAX /* ms: when nothing expires */
 
 struct velum_kv_state {
     velum_kv_config config;
     velum_kv *kv;
     velum_kv_log *log;
     uint64_t greatest; /* stamp: of all that was made or heard here */
-    int error;         /* of reading the log */
+    /* Nothing expires before `soonest`; nothing that the round has passed or that has come since it
+     * began, before `least`. */
+    uint64_t soonest, least;
+    velum_kv_walk round;
+    int error; /* of reading the log */
 };
 
 /* ---- the clock ---- */
@@ -23,9 +33,9 @@ uint64_t velum_kv_state_now(const velum_kv_state *s) {
     return now < TIME_MS_MAX ? now : TIME_MS_MAX;
 }
 
-static velum_kv_stamp next_stamp(velum_kv_state *s) {
+velum_kv_stamp velum_kv_state_stamp(velum_kv_state *s) {
     uint64_t time = velum_kv_state_now(s) << COUNTER_BITS;
-    s->greatest = time > s->greatest ? time : s->greatest + 1;
+    s->greatest = time > s->greatest ? time : (s->greatest | 1) + 1; /* even, as all times are */
     return (velum_kv_stamp){.time = s->greatest, .node = s->config.node};
 }
 
@@ -37,6 +47,13 @@ static void heard(velum_kv_state *s, velum_kv_stamp stamp) {
     if (stamp.time > s->greatest) s->greatest = stamp.time;
 }
 
+/* Of what has come. */
+static void note_expiry(velum_kv_state *s, const velum_kv_record *record) {
+    if (record->until_ms == 0) return;
+    if (record->until_ms < s->soonest) s->soonest = record->until_ms;
+    if (record->until_ms < s->least) s->least = record->until_ms;
+}
+
 /* ---- opening ---- */
 
 /* A record of the log: what was written here before, even if the clock has been set back since. */
@@ -45,10 +62,12 @@ static void remember(void *owner, const velum_kv_record *record, uint64_t offset
     velum_kv_record mine = *record;
     (void)offset;
     if (s->error != 0) return;
-    if (mine.stamp.node == 0) mine.stamp = next_stamp(s);
+    if (mine.stamp.node == 0) /* a plain line */
+        mine.stamp = (velum_kv_stamp){velum_kv_plain_time(s->greatest), s->config.node};
     heard(s, mine.stamp);
     int r = velum_kv_merge(s->kv, &mine);
     if (r < 0) s->error = r;
+    note_expiry(s, &mine);
 }
 
 int velum_kv_state_open(velum_kv_state **out, const velum_kv_config *config, const char *path,
@@ -57,10 +76,12 @@ int velum_kv_state_open(velum_kv_state **out, const velum_kv_config *config, con
     *out = NULL;
     if (s == NULL) return VELUM_E_NOMEM;
     s->config = *config;
+    s->soonest = s->least = NEVER;
     int r = velum_kv_open(&s->kv, config->room_bytes);
     if (r == VELUM_OK && path != NULL)
         r = velum_kv_log_open(&s->log, path, s->config.waker, remember, s, found);
     if (r == VELUM_OK) r = s->error;
+    if (s->greatest >> COUNTER_BITS >= velum_kv_state_now(s)) s->greatest += LOST_TIME;
     if (r < 0) {
         velum_kv_state_close(s);
         return r;
@@ -99,9 +120,11 @@ static int put(velum_kv_state *s, const velum_kv_record *record, bool own, uint6
         r = velum_kv_log_append(s->log, record, &end);
     }
     if (r < 0) return r == VELUM_E_FULL ? VELUM_E_NO_SPACE : r;
+    if (s->config.writes != NULL) s->config.writes(s->config.owner, record);
     r = velum_kv_merge(s->kv, record);
     if (r > 0) {
         if (at != NULL) *at = end;
+        note_expiry(s, record);
         s->config.wrote(s->config.owner, record, own);
     } else if (s->log != NULL) {
         velum_kv_log_take_back(s->log, before);
@@ -110,7 +133,8 @@ static int put(velum_kv_state *s, const velum_kv_record *record, bool own, uint6
 }
 
 int velum_kv_state_write(velum_kv_state *s, velum_kv_record *record, uint64_t *at) {
-    if (record->stamp.node == 0) record->stamp = next_stamp(s);
+    if (record->stamp.node == 0) record->stamp = velum_kv_state_stamp(s);
+    if (record->fresh && record->of.node == 0) record->of = record->stamp;
     return put(s, record, true, at);
 }
 
@@ -120,15 +144,97 @@ int velum_kv_state_hear(velum_kv_state *s, const velum_kv_record *record) {
     return put(s, record, false, NULL);
 }
 
-/* ---- looking ---- */
+/* ---- what has expired ---- */
+
+/* Makes the DEL of a key that has expired. All nodes make this same record of that expiry, whoever
+ * is first. */
+static int end_key(velum_kv_state *s, velum_kv_bytes key, velum_kv_stamp expiry) {
+    velum_kv_record over = {.op = VELUM_KV_DEL, .stamp = expiry, .key = key};
+    over.stamp.time |= 1;
+    return put(s, &over, true, NULL);
+}
 
 velum_kv_type velum_kv_state_look(velum_kv_state *s, velum_kv_bytes key, velum_kv_view *view) {
     velum_kv_type type = velum_kv_look(s->kv, key, view);
     if (type == VELUM_KV_NOTHING || view->until_ms == 0) return type;
     if (view->until_ms > velum_kv_state_now(s)) return type;
-    /* All nodes make this same record of that expiry, whoever is first. */
-    velum_kv_record over = {.op = VELUM_KV_DEL, .stamp = view->expiry, .key = key};
-    over.stamp.time++;
-    if (put(s, &over, true, NULL) < 0) return VELUM_KV_NOTHING;
-    return velum_kv_look(s->kv, key, view);
+    if (end_key(s, key, view->expiry) >= 0) return velum_kv_look(s->kv, key, view);
+    memset(view, 0, sizeof *view); /* the log takes nothing now: it is gone all the same */
+    return VELUM_KV_NOTHING;
+}
+
+/* A place of a round: the first key at it that has expired. */
+typedef struct {
+    uint64_t now, least;
+    size_t size; /* 0: none has */
+    uint8_t name[VELUM_KV_KEY_BYTES_MAX];
+} place;
+
+static void see(void *owner, velum_kv_bytes key, velum_kv_type type, uint64_t until_ms) {
+    place *p = owner;
+    (void)type;
+    if (until_ms == 0) return;
+    if (until_ms > p->now) {
+        if (until_ms < p->least) p->least = until_ms;
+    } else if (p->size == 0) {
+        memcpy(p->name, key.data, key.size);
+        p->size = key.size;
+    }
+}
+
+/* Passes the keys of one place; whether there are more. In *left how many have expired and could
+ * not be ended: they count as to come. */
+static bool pass_place(velum_kv_state *s, size_t *left) {
+    place p = {.now = velum_kv_state_now(s), .least = s->least};
+    uint64_t at = s->round.place;
+    velum_kv_view view;
+    bool more = velum_kv_keys(s->kv, &s->round, 1, 0, see, &p);
+    if (p.size > 0) {
+        velum_kv_bytes key = {p.name, p.size};
+        velum_kv_look(s->kv, key, &view);
+        if (end_key(s, key, view.expiry) > 0) {
+            s->round.place = at; /* there may be another one */
+            return true;
+        }
+        p.least = p.now;
+        ++*left;
+    }
+    s->least = p.least;
+    if (more) return true;
+    s->soonest = s->least;
+    s->round.place = 0;
+    return false;
+}
+
+bool velum_kv_state_expire(velum_kv_state *s, size_t keys_max) {
+    size_t left = 0;
+    if (s->round.place == 0) {
+        if (velum_kv_state_now(s) < s->soonest) return false;
+        s->least = NEVER;
+    }
+    for (size_t i = 0; i < keys_max; i++)
+        if (!pass_place(s, &left)) return false;
+    return true;
+}
+
+size_t velum_kv_state_count(velum_kv_state *s) {
+    size_t left = 0;
+    if (velum_kv_state_now(s) >= s->soonest) {
+        s->round.place = 0;
+        s->least = NEVER;
+        while (pass_place(s, &left))
+            continue;
+    }
+    return velum_kv_get_figures(s->kv).keys - left;
+}
+
+/* ---- tombstones ---- */
+
+void velum_kv_state_mark(velum_kv_state *s, uint32_t mark) {
+    velum_kv_mark(s->kv, mark);
+}
+
+bool velum_kv_state_tend(velum_kv_state *s, velum_kv_walk *walk, size_t keys_max,
+                         uint32_t settle_to, uint32_t drop_to, velum_kv_tended *tended) {
+    return velum_kv_tend(s->kv, walk, keys_max, settle_to, drop_to, tended);
 }

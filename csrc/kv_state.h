@@ -8,7 +8,8 @@
  * figures.
  *
  * The hybrid clock (Kulkarni et al. 2014): a stamp's upper 48 bits are the greatest of the wall
- * clock here and of what was heard, the lower 16 count on. What was heard counts only up to
+ * clock here and of what was heard, the lower 16 count on, by two: odd stamps are those of the DELs
+ * that expiries make. What was heard counts only up to
  * VELUM_KV_AHEAD_MS ahead of the wall clock; a record from further ahead is refused, so that one
  * robot whose clock is years off does not drag the others along.
  */
@@ -25,6 +26,8 @@ typedef struct {
     size_t room_bytes; /* of keys and cells in memory */
     velum_fd waker;    /* is woken when a sync has ended; VELUM_NO_FD: nobody */
     void *owner;
+    /* A record is about to be merged; NULL: nobody wants to know. */
+    void (*writes)(void *owner, const velum_kv_record *record);
     /* A record was merged and has changed something: `own` if it was made here. */
     void (*wrote)(void *owner, const velum_kv_record *record, bool own);
     /* Unix milliseconds by this node's clock, which may be wrong and may jump. */
@@ -32,7 +35,7 @@ typedef struct {
 } velum_kv_config;
 
 /* Opens memory, and the log at `path` with what is in it; NULL: without a log. LOCKED, SYSTEM,
- * NOMEM; STATE_FULL: the log holds more than there is room for. */
+ * NOMEM; NOT_A_LOG: as velum_kv_log_open; STATE_FULL: the log holds more than there is room for. */
 int velum_kv_state_open(velum_kv_state **out, const velum_kv_config *config, const char *path,
                         velum_kv_found *found);
 /* Writes and syncs what is to be, and closes. NULL is nothing. */
@@ -44,15 +47,35 @@ uint16_t velum_kv_state_node(const velum_kv_state *s);
 /* The same clock that stamps are made by. */
 uint64_t velum_kv_state_now(const velum_kv_state *s);
 
-/* Gives the record the next stamp, unless it has one, logs and merges it. 1: it has changed
- * something; 0: it has not. ARGUMENT, TOO_LARGE, STATE_FULL, NOMEM; NO_SPACE: the log takes nothing
- * now, and nothing was merged. *at, if it is not NULL, is where the record ends in the log. */
+/* A stamp that nothing has, later than all that was made or heard here; for a record that is
+ * written later, if it is. */
+velum_kv_stamp velum_kv_state_stamp(velum_kv_state *s);
+
+/* Gives the record the next stamp, unless it has one, as its `of` too if it is a COUNT that is
+ * fresh and has none, logs and merges it. 1: it has changed something; 0: it has not. ARGUMENT,
+ * TOO_LARGE, STATE_FULL, NOMEM; NO_SPACE: the log takes nothing now, and nothing was merged. *at,
+ * if it is not NULL, is where the record ends in the log. */
 int velum_kv_state_write(velum_kv_state *s, velum_kv_record *record, uint64_t *at);
 
 /* A record from elsewhere. As write; VERSION_AHEAD: its stamp is too far ahead of the clock. */
 int velum_kv_state_hear(velum_kv_state *s, const velum_kv_record *record);
 
-/* What a key is now, once what is over of it has gone: as velum_kv_look. */
+/* As velum_kv_mark and velum_kv_tend, of its keys. */
+void velum_kv_state_mark(velum_kv_state *s, uint32_t mark);
+bool velum_kv_state_tend(velum_kv_state *s, velum_kv_walk *walk, size_t keys_max,
+                         uint32_t settle_to, uint32_t drop_to, velum_kv_tended *tended);
+
+/* ---- what has expired ---- */
+
+/* A key that has expired is gone, but its memory and its watchers do not know before its DEL is
+ * made: by each of these, of what they meet. */
+
+/* What a key is now: as velum_kv_look. */
 velum_kv_type velum_kv_state_look(velum_kv_state *s, velum_kv_bytes key, velum_kv_view *view);
+/* How many keys are visible. Passes all of them if one may have expired since they were passed. */
+size_t velum_kv_state_count(velum_kv_state *s);
+/* Passes some keys, keys_max at most, of a round over all of them, which begins when one may have
+ * expired. Whether there is more to do at once. */
+bool velum_kv_state_expire(velum_kv_state *s, size_t keys_max);
 
 #endif

@@ -12,7 +12,7 @@
 #include "crc32c.h"
 #include "wire_bytes.h"
 
-/* A line without its key, part and value; that of a COUNT is the longest, with 90. */
+/* A line without its key, part and value; that of a COUNT is the longest, with 91. */
 #define REST_BYTES_MAX    96u
 #define ESCAPED_BYTES_MAX 4u  /* of one byte: \xHH */
 #define DECIMAL_BYTES_MAX 20u /* of 64 bits, with a sign */
@@ -57,7 +57,8 @@ static bool record_ok(const velum_kv_record *r) {
     if (r->key.size == 0 || !bytes_ok(r->key, VELUM_KV_KEY_BYTES_MAX)) return false;
     if (!bytes_ok(r->part, has & PART ? VELUM_KV_PART_BYTES_MAX : 0)) return false;
     if (!bytes_ok(r->value, has & VALUE ? VELUM_KV_VALUE_BYTES_MAX : 0)) return false;
-    if (r->of.node != 0 ? !(has & OF) : r->of.time != 0 || r->op == VELUM_KV_REMOVE) return false;
+    if (r->op == VELUM_KV_COUNT ? !velum_kv_counts_from(r) : r->fresh) return false;
+    if (r->of.node != 0 ? !(has & OF) : r->of.time != 0 || has & OF) return false;
     return r->stamp.node != 0 && (!r->json || has & JSON) && (r->until_ms == 0 || has & UNTIL) &&
            (r->sum == 0 || has & SUM);
 }
@@ -218,6 +219,12 @@ static velum_kv_bytes value_of(const velum_kv_record *r, uint8_t digits[DECIMAL_
     return value;
 }
 
+/* What stands before `of`. */
+static const char *word_of(const velum_kv_record *r) {
+    if (r->op == VELUM_KV_REMOVE) return "of=";
+    return r->fresh ? "since=" : "base=";
+}
+
 /* From the tab up to where the CRC begins. */
 static uint8_t *put_trailer(uint8_t *to, const velum_kv_record *r) {
     to = put_stamp(put_text(to, "\t@"), r->stamp);
@@ -229,7 +236,7 @@ static uint8_t *put_trailer(uint8_t *to, const velum_kv_record *r) {
         *to++ = ' ';
     }
     if (r->of.node != 0) {
-        to = put_stamp(put_text(to, r->op == VELUM_KV_COUNT ? "base=" : "of="), r->of);
+        to = put_stamp(put_text(to, word_of(r)), r->of);
         *to++ = ' ';
     }
     if (r->op == VELUM_KV_FIELD || r->op == VELUM_KV_UNFIELD) {
@@ -371,6 +378,13 @@ static bool read_sum(velum_kv_bytes value, int64_t *sum) {
     return true;
 }
 
+/* `of`, with the word before it. */
+static bool take_of(velum__reader *r, velum_kv_record *record) {
+    if (record->op == VELUM_KV_REMOVE) return TAKE(r, "of=") && take_stamp(r, &record->of);
+    record->fresh = TAKE(r, "since=");
+    return (record->fresh || TAKE(r, "base=")) && take_stamp(r, &record->of);
+}
+
 /* The words of an operation, up to the end. */
 static bool take_words(velum__reader *r, uint8_t **memory, velum_kv_record *record) {
     unsigned has = ops[record->op].has;
@@ -378,10 +392,7 @@ static bool take_words(velum__reader *r, uint8_t **memory, velum_kv_record *reco
     if (has & UNTIL && TAKE(r, "until=") &&
         !(take_decimal(r, &record->until_ms) && record->until_ms > 0 && TAKE(r, " ")))
         return false;
-    if (record->op == VELUM_KV_COUNT && TAKE(r, "base=") && !take_stamp(r, &record->of))
-        return false;
-    if (record->op == VELUM_KV_REMOVE && !(TAKE(r, "of=") && take_stamp(r, &record->of)))
-        return false;
+    if (has & OF && !take_of(r, record)) return false;
     if ((record->op == VELUM_KV_FIELD || record->op == VELUM_KV_UNFIELD) &&
         !(TAKE(r, "field=") && take_escaped(r, IN_PART, memory, &record->part) && TAKE(r, " ")))
         return false;

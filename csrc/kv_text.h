@@ -35,7 +35,8 @@ typedef enum {
  * one that it would write, byte for byte.
  *
  * A plain line has no check: one directly before a DAMAGED line is to be taken for damage as well,
- * since a line feed that gets into a record's value makes such a pair. */
+ * since a line feed that gets into a record's value makes such a pair; unless the damaged one has
+ * no end, or zero bytes, as what a crash leaves. */
 size_t velum_kv_text_get(const char *text, size_t n, uint8_t *memory, velum_kv_line *what,
                          velum_kv_record *record);
 

@@ -3,14 +3,14 @@
  * Owns: the tree of sums, what a record is in it, and the lists of keys of its leaves. Refuses to
  * know: what is merged, and when.
  *
- * How: a record's mark is a 64-bit hash of what it says, but for values and times of expiry: a
- * stamp stands for them. A sum is the exclusive or of the marks of all records below it, so that a
- * change costs as much in a store of millions as in an empty one. The mark is made by folding
+ * How: a record's print is a 64-bit hash of what it says, but for values and times of expiry: a
+ * stamp stands for them. A sum is the exclusive or of the prints of all records below it, so that a
+ * change costs as much in a store of millions as in an empty one. The print is made by folding
  * 64-bit words into the key's identity, one after another, with the finalizer of splitmix64
  * (Steele, Lea, Flood 2014), which costs a fiftieth of BLAKE3: sums tell honest copies apart, and
  * prove nothing. The words are
  *
- *     op | node of stamp << 16 | node of `of` << 32 | size of part << 48
+ *     op | fresh << 8 | node of stamp << 16 | node of `of` << 32 | size of part << 48
  *     time of stamp, time of `of`, sum, and the part in pieces of 8 bytes, little-endian, the last
  *     one filled up with zeros
  */
@@ -41,9 +41,9 @@ static uint64_t fold(uint64_t sum, uint64_t word) {
     return z ^ z >> 31;
 }
 
-uint64_t velum__mark(uint64_t identity, const velum_kv_record *r) {
-    uint64_t head = (uint64_t)r->op | (uint64_t)r->stamp.node << 16 | (uint64_t)r->of.node << 32 |
-                    (uint64_t)r->part.size << 48;
+uint64_t velum__print(uint64_t identity, const velum_kv_record *r) {
+    uint64_t head = (uint64_t)r->op | (uint64_t)r->fresh << 8 | (uint64_t)r->stamp.node << 16 |
+                    (uint64_t)r->of.node << 32 | (uint64_t)r->part.size << 48;
     uint64_t sum = fold(fold(identity, head), r->stamp.time);
     size_t at = 0;
     sum = fold(fold(sum, r->of.time), (uint64_t)r->sum);
@@ -94,11 +94,11 @@ static uint64_t *sums_below(const velum_kv *kv, unsigned level, size_t *count) {
     return first;
 }
 
-void velum__flip(velum_kv *kv, const velum__key *k, uint64_t mark) {
+void velum__flip(velum_kv *kv, const velum__key *k, uint64_t print) {
     uint64_t *sums = kv->tree->sums;
     size_t count = VELUM_KV_FANOUT;
     for (unsigned level = 0; level < VELUM_KV_LEVELS; level++) {
-        sums[leaf_of(k) >> LEVEL_BITS * (VELUM_KV_LEVELS - 1u - level)] ^= mark;
+        sums[leaf_of(k) >> LEVEL_BITS * (VELUM_KV_LEVELS - 1u - level)] ^= print;
         sums += count;
         count *= VELUM_KV_FANOUT;
     }

@@ -2,7 +2,7 @@
  *
  * Owns: which of bytes, counter, set and hash a key is, and what it says then. Refuses to know: how
  * it has come about. How: what a base hides is not here, so that all cells are visible but for
- * those that are gone, and counts that wait for their base.
+ * those that are gone, and counts that wait for the SET that they name.
  */
 #include "kv_internal.h"
 
@@ -12,10 +12,10 @@ static const velum_kv_bytes nothing = {NULL, 0};
 
 /* ---- counters ---- */
 
-/* The first count that is not before c and names the key's base, or NULL. */
+/* The first count that is not before c and does not wait, or NULL. */
 static const velum__cell *count_from(const velum__key *k, const velum__cell *c) {
     for (; c != NULL && c->kind == VELUM__COUNT; c = c->next[0])
-        if (velum_kv_compare(c->of, k->base) == 0) return c;
+        if (c->fresh || velum_kv_compare(c->of, k->base) == 0) return c;
     return NULL;
 }
 
@@ -54,13 +54,23 @@ velum_kv_type velum__type(const velum__key *k) {
     return k->cells->fields.visible > 0 ? VELUM_KV_FIELDS : VELUM_KV_NOTHING;
 }
 
-int64_t velum_kv_own_sum(const velum_kv *kv, velum_kv_bytes key, uint16_t node) {
-    const velum__key *k = velum__find(kv, key);
-    const velum__cell *c;
-    if (k == NULL) return 0;
-    c = velum__cell_from(k->cells, VELUM__COUNT, nothing, node);
-    if (c == NULL || c->kind != VELUM__COUNT || c->node != node) return 0;
-    return velum_kv_compare(c->of, k->base) == 0 ? c->sum : 0;
+void velum_kv_own_count(const velum_kv *kv, uint16_t node, velum_kv_record *count) {
+    const velum__key *k = velum__find(kv, count->key);
+    const velum__cell *c = NULL, *own = NULL;
+    bool waits = false;
+    if (k != NULL) c = velum__cell_from(k->cells, VELUM__COUNT, nothing, node);
+    for (; c != NULL && c->kind == VELUM__COUNT && c->node == node; c = c->next[0]) {
+        if (count_from(k, c) == c)
+            own = c;
+        else
+            waits = true;
+    }
+    count->fresh = own != NULL ? own->fresh : k == NULL || !k->set || waits;
+    if (own != NULL)
+        count->of = own->of;
+    else
+        count->of = count->fresh ? (velum_kv_stamp){0, 0} : k->base;
+    count->sum = own != NULL ? own->sum : 0;
 }
 
 /* ---- all of it ---- */
@@ -76,10 +86,13 @@ static void look_at_counter(const velum__key *k, velum_kv_view *view) {
     view->sum = (int64_t)sum;
 }
 
-static void look_at_expiry(const velum__key *k, velum_kv_view *view) {
-    bool own = k->expiry.node == 0; /* no EXPIRE has come later than the base */
-    view->until_ms = own ? k->base_until_ms : k->expiry_until_ms;
-    if (view->until_ms != 0) view->expiry = own ? k->base : k->expiry;
+/* Whether no EXPIRE has come later than the base. */
+static bool expires_by_base(const velum__key *k) {
+    return k->expiry.node == 0;
+}
+
+uint64_t velum__until(const velum__key *k) {
+    return expires_by_base(k) ? k->base_until_ms : k->expiry_until_ms;
 }
 
 velum_kv_type velum_kv_look(const velum_kv *kv, velum_kv_bytes key, velum_kv_view *view) {
@@ -88,7 +101,8 @@ velum_kv_type velum_kv_look(const velum_kv *kv, velum_kv_bytes key, velum_kv_vie
     if (k == NULL) return VELUM_KV_NOTHING;
     view->type = velum__type(k);
     view->base = k->base;
-    look_at_expiry(k, view);
+    view->until_ms = velum__until(k);
+    if (view->until_ms != 0) view->expiry = expires_by_base(k) ? k->base : k->expiry;
     if (k->set && (view->type == VELUM_KV_BYTES || view->type == VELUM_KV_COUNTER)) {
         view->value.data = velum__value_bytes(k);
         view->value.size = k->value_size;

@@ -38,6 +38,7 @@ void velum__cell_record(const velum__key *k, const velum__cell *c, velum_kv_reco
     case VELUM__COUNT:
         begin(k, r, VELUM_KV_COUNT, c->stamp);
         r->of = c->of;
+        r->fresh = c->fresh;
         r->sum = c->sum;
         return;
     case VELUM__MEMBER:
@@ -52,20 +53,21 @@ void velum__cell_record(const velum__key *k, const velum__cell *c, velum_kv_reco
     r->part = velum__part(c);
 }
 
-static void tell(const velum__key *k, void (*record)(void *owner, const velum_kv_record *record),
-                 void *owner) {
+/* Tells all of a key, or all that is in the sums. */
+static void tell(const velum__key *k, bool all,
+                 void (*record)(void *owner, const velum_kv_record *record), void *owner) {
     velum_kv_record r;
-    if (velum__base_record(k, &r)) record(owner, &r);
-    if (velum__expiry_record(k, &r)) record(owner, &r);
+    if ((all || !k->settled) && velum__base_record(k, &r)) record(owner, &r);
+    if ((all || !k->expiry_settled) && velum__expiry_record(k, &r)) record(owner, &r);
     if (k->cells == NULL) return;
     for (const velum__cell *c = k->cells->first[0]; c != NULL; c = c->next[0]) {
+        if (c->settled && !all) continue;
         velum__cell_record(k, c, &r);
         record(owner, &r);
     }
 }
 
-/* Puts the walk behind the place that it is at; whether there is anything. */
-static bool advance(velum_kv_walk *walk) {
+bool velum__advance(velum_kv_walk *walk) {
     return ++walk->place != 0;
 }
 
@@ -76,14 +78,16 @@ bool velum_kv_step(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
     do {
         if (!velum__key_from(kv, &walk->place, &k)) return false;
         for (; k != NULL; k = velum__key_beside(k), passed++)
-            tell(k, record, owner);
-        if (!advance(walk)) return false;
+            tell(k, true, record, owner);
+        if (!velum__advance(walk)) return false;
     } while (passed < keys_max);
     return true;
 }
 
-bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
-                   void (*key)(void *owner, velum_kv_bytes key, velum_kv_type type), void *owner) {
+bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uint64_t now_ms,
+                   void (*key)(void *owner, velum_kv_bytes key, velum_kv_type type,
+                               uint64_t until_ms),
+                   void *owner) {
     velum__key *k;
     size_t passed = 0;
     do {
@@ -91,9 +95,11 @@ bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
         for (; k != NULL; k = velum__key_beside(k), passed++) {
             velum_kv_bytes name = {velum__name_bytes(k), k->name_size};
             velum_kv_type type = velum__type(k);
-            if (type != VELUM_KV_NOTHING) key(owner, name, type);
+            uint64_t until_ms = velum__until(k);
+            bool over = until_ms != 0 && until_ms <= now_ms;
+            if (type != VELUM_KV_NOTHING && !over) key(owner, name, type, until_ms);
         }
-        if (!advance(walk)) return false;
+        if (!velum__advance(walk)) return false;
     } while (passed < keys_max);
     return true;
 }
@@ -102,6 +108,6 @@ int velum_kv_leaf(const velum_kv *kv, uint32_t leaf,
                   void (*record)(void *owner, const velum_kv_record *record), void *owner) {
     if (leaf >= VELUM_KV_LEAVES) return VELUM_E_ARGUMENT;
     for (const velum__key *k = kv->tree->leaves[leaf]; k != NULL; k = k->leaf_next)
-        tell(k, record, owner);
+        tell(k, false, record, owner);
     return 0;
 }

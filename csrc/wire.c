@@ -2,7 +2,7 @@
  *
  * Owns: their layout (wire.h) as code. Refuses to know: how texts and values are made
  * (wire_parts.c), members and datagrams (wire_member.c), jobs (wire_job.c), files (wire_store.c,
- * wire_names.c), who may send what.
+ * wire_names.c), the key-value state (wire_kv.c), who may send what.
  * How: each message has one function that says whether its fields are in range; put turns false
  * into ARGUMENT, get into PAYLOAD. A put adds up its length, checks the room once and then writes.
  * A get takes fixed parts in one piece with velum__take and reads them unchecked.
@@ -11,7 +11,7 @@
 
 #define VERSION_BYTES_MAX 64u
 #define KEY_BYTES_MAX     256u
-#define TYPES             0x60u
+#define TYPES             0x70u
 
 /* What stands before the first text or list of a message. */
 #define HELLO_FIXED  22u
@@ -155,7 +155,8 @@ int velum_wire_get_bye(const uint8_t *p, size_t n, velum_bye *m) {
 }
 
 int velum_wire_put_empty(uint8_t *buf, size_t cap, uint8_t type, uint64_t correlation) {
-    if (type != VELUM_F_PING && type != VELUM_F_PONG) return VELUM_E_ARGUMENT;
+    if (type != VELUM_F_PING && type != VELUM_F_PONG && type != VELUM_F_KV_HEARD)
+        return VELUM_E_ARGUMENT;
     if (velum__wire_begin(buf, cap, type, 0, correlation) == NULL) return VELUM_E_FULL;
     return velum__whole(0);
 }

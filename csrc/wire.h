@@ -19,8 +19,11 @@
 #define VELUM_HASH_BYTES   32u
 #define VELUM_ID_NONE      0u /* a worker or a client has no node id */
 
-/* name, code, largest payload. Frames 0x01..0x2f and 0x40..0x5f (wire_store.h) travel on streams,
- * 0x30..0x3f in datagrams. */
+/* A request, a reply, or a line of the key-value state's log with what stands before it. */
+#define VELUM_KV_FRAME_BYTES_MAX (65u * 64u * 1024u)
+
+/* name, code, largest payload. Frames 0x01..0x2f, 0x40..0x5f (wire_store.h) and 0x60..0x6b
+ * (wire_kv.h) travel on streams, 0x30..0x3f in datagrams. */
 #define VELUM_FRAMES(X)                                                                            \
     X(HELLO, 0x01, VELUM_HELLO_BYTES_MAX)                                                          \
     X(BYE, 0x02, 2u + 2u + VELUM_TEXT_BYTES_MAX)                                                   \
@@ -67,7 +70,19 @@
     X(NAMES, 0x54, VELUM_FRAME_BYTES_MAX)                                                          \
     X(SUMS, 0x55, 256u * 12u)                                                                      \
     X(LISTING, 0x56, 4u + 1u + 64u + 2u + 512u * 52u)                                              \
-    X(LISTED, 0x57, 4u + 2u + 512u * 52u + 2u + 512u * 32u)
+    X(LISTED, 0x57, 4u + 2u + 512u * 52u + 2u + 512u * 32u)                                        \
+    X(KV_DO, 0x60, VELUM_KV_FRAME_BYTES_MAX)                                                       \
+    X(KV_DONE, 0x61, VELUM_KV_FRAME_BYTES_MAX)                                                     \
+    X(KV_RECORDS, 0x62, VELUM_KV_FRAME_BYTES_MAX)                                                  \
+    X(KV_HEARD, 0x63, 0u)                                                                          \
+    X(KV_ASK, 0x64, 3u + 256u * 4u)                                                                \
+    X(KV_SUMS, 0x65, 3u + 256u * 132u)                                                             \
+    X(KV_LEAVES, 0x66, 2u + 1024u * 4u)                                                            \
+    X(KV_END, 0x67, 5u)                                                                            \
+    X(KV_WATCH, 0x68, 3u + 1024u)                                                                  \
+    X(KV_CHANGES, 0x69, VELUM_KV_FRAME_BYTES_MAX)                                                  \
+    X(KV_PUBLISH, 0x6a, 2u * 1024u * 1024u)                                                        \
+    X(KV_TALK, 0x6b, VELUM_FRAME_BYTES_MAX)
 
 typedef enum {
 #define VELUM_FRAME_ENUM(name, code, limit) VELUM_F_##name = (code),
@@ -155,7 +170,7 @@ typedef struct {
 int velum_wire_put_bye(uint8_t *buf, size_t cap, const velum_bye *m);
 int velum_wire_get_bye(const uint8_t *p, size_t n, velum_bye *m);
 
-/* PING, PONG, no payload: put with correlation, echoed by PONG. */
+/* PING, PONG, KV_HEARD, no payload: put with correlation, that of a question in an answer. */
 int velum_wire_put_empty(uint8_t *buf, size_t cap, uint8_t type, uint64_t correlation);
 
 /* A value is type u8 then 4 (i32, f32) or 8 (i64, f64) bytes. A list is count u8 then values. */

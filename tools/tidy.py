@@ -24,7 +24,8 @@ POLICY_MAY = {"__future__", "array", "bisect", "collections", "dataclasses", "en
               "hashlib", "heapq", "itertools", "math", "operator", "random", "struct", "typing",
               "zlib"}  # fmt: skip
 C_HEADERS = {"stdbool.h", "stddef.h", "stdint.h", "string.h", "stdlib.h", "limits.h", "inttypes.h",
-             "stdio.h", "math.h", "assert.h", "float.h"}  # fmt: skip
+             "stdio.h", "math.h", "assert.h", "float.h",
+             "arm_acle.h"}  # fmt: skip
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -270,7 +270,7 @@ static void check_alive(velum_addr addr) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    velum_hub_config config = {4, 1000000, true};
+    velum_hub_config config = {4, 1000000, true, 0};
     velum_hello hello = {.role = VELUM_ROLE_NODE, .id = 1};
     velum_addr addr = {0x7f000001u, 0};
     velum_fd fd = VELUM_NO_FD;

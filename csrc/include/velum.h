@@ -100,7 +100,11 @@ extern "C" {
     /* state */                                                                                    \
     X(LOCKED, 100, "another process has this log open")                                            \
     X(NO_SPACE, 101, "the disk is full")                                                           \
-    X(STATE_FULL, 102, "no room for another key")
+    X(STATE_FULL, 102, "no room for another key")                                                  \
+    X(CAS_CONFLICT, 103, "the key has another version by now")                                     \
+    X(NO_QUORUM, 104, "too few members were reached: nothing was written")                         \
+    X(WRONG_TYPE, 105, "the key holds a value of another type")                                    \
+    X(NOT_A_LOG, 106, "the file is not a log, and was not changed")
 
 typedef enum {
     VELUM_OK = 0,

@@ -221,8 +221,8 @@
 #define VELUM_TASKS_MAX 4096u
 #endif
 
-/* How far ahead of this node's clock a stamp of the key-value state may be: 139 years. Honest clocks
- * differ by less, also one that starts at 1970 for want of a battery. */
+/* How far ahead of this node's clock a stamp of the key-value state may be: 139 years. Honest
+ * clocks differ by less, also one that starts at 1970 for want of a battery. */
 #ifndef VELUM_KV_AHEAD_MS
 #define VELUM_KV_AHEAD_MS (UINT64_C(1) << 42)
 #endif

@@ -82,8 +82,8 @@ void velum_port_close(velum_fd fd);
 /* ---- files: for the log of the key-value state; UNSUPPORTED where there are none ---- */
 
 /* Opens a file for reading and appending, or makes it (`make`): its name is on disk then. `lock`
- * takes it for this handle alone, and is kept when it is renamed. Its folder must be there. LOCKED:
- * another one has it; NOT_FOUND; NO_SPACE; SYSTEM. */
+ * takes it for this handle alone, and is kept when it is renamed. Neither: for reading alone. Its
+ * folder must be there. LOCKED: another one has it; NOT_FOUND; NO_SPACE; SYSTEM. */
 int velum_port_file_open(const char *path, bool make, bool lock, velum_fd *out);
 /* Bytes in the file, or SYSTEM. */
 int64_t velum_port_file_size(velum_fd file);

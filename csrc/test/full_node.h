@@ -49,7 +49,7 @@ typedef struct {
 } full_node;
 
 static inline void node_open_at(full_node *n, uint16_t id, uint64_t incarnation, uint16_t port) {
-    velum_hub_config config = {16, 64u * 1024u * 1024u, true};
+    velum_hub_config config = {16, 64u * 1024u * 1024u, true, 0};
     velum_hello hello = {.role = VELUM_ROLE_NODE, .id = id, .incarnation = incarnation};
     memset(n, 0, sizeof *n);
     n->module_error = 1;

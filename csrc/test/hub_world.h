@@ -10,9 +10,10 @@
 
 #include <stdlib.h>
 
-#define SECOND   INT64_C(1000000)
-#define EVENTS   64u
-#define LOCAL_IP 0x7f000001u
+#define SECOND        INT64_C(1000000)
+#define EVENTS        64u
+#define LOCAL_IP      0x7f000001u
+#define WORLD_WATCHES 16u /* for services */
 
 static velum_event events[EVENTS];
 static int event_count;
@@ -21,7 +22,7 @@ static uint64_t world_seed = 1;
 static velum_test_manner world_manner; /* of every stream */
 
 static inline velum_hub *open_hub(uint16_t id, uint16_t links_max) {
-    velum_hub_config config = {links_max, 64u * 1024u * 1024u, true};
+    velum_hub_config config = {links_max, 64u * 1024u * 1024u, true, WORLD_WATCHES};
     velum_hello hello = {.role = VELUM_ROLE_NODE, .id = id, .incarnation = id, .version = {"t", 1}};
     velum_hub *hub = NULL;
     CHECK_EQ(velum_hub_open(&hub, &config), 0);

@@ -66,6 +66,14 @@ static inline velum_kv_record count(uint64_t time, uint16_t node, const char *ke
     return r;
 }
 
+/* From nothing: its first increment was at `first`. */
+static inline velum_kv_record fresh(uint64_t time, uint16_t node, const char *key, int64_t sum,
+                                    uint64_t first) {
+    velum_kv_record r = count(time, node, key, sum, at(first, node));
+    r.fresh = true;
+    return r;
+}
+
 static inline velum_kv_record add(uint64_t time, uint16_t node, const char *key,
                                   const char *element) {
     velum_kv_record r = record_of(VELUM_KV_ADD, time, node, key);
@@ -113,6 +121,26 @@ static inline velum_kv_view look(const velum_kv *kv, const char *key) {
     return view;
 }
 
+/* What the node's next count of a key goes on with. */
+static inline velum_kv_record own(const velum_kv *kv, const char *key, uint16_t node) {
+    velum_kv_record r = record_of(VELUM_KV_COUNT, 0, 0, key);
+    velum_kv_own_count(kv, node, &r);
+    return r;
+}
+
+static inline bool goes_on(velum_kv_record r, int64_t sum, bool fresh, velum_kv_stamp of) {
+    return r.sum == sum && r.fresh == fresh && velum_kv_compare(r.of, of) == 0;
+}
+
+/* Has all tombstones settled, and dropped if their marks are up to drop_to; how many were. */
+static inline size_t tend_all(velum_kv *kv, uint32_t settle_to, uint32_t drop_to) {
+    velum_kv_walk walk = {0};
+    velum_kv_tended tended = {0, 0};
+    while (velum_kv_tend(kv, &walk, 3, settle_to, drop_to, &tended)) {
+    }
+    return drop_to > 0 ? tended.dropped : tended.settled;
+}
+
 /* The exclusive or of all sums of the root. */
 static inline uint64_t root_sum(const velum_kv *kv) {
     uint64_t sums[VELUM_KV_FANOUT], all = 0;
@@ -133,6 +161,27 @@ static inline size_t records_in(const velum_kv *kv) {
     while (velum_kv_step(kv, &walk, 3, count_record, &n)) {
     }
     return n;
+}
+
+typedef struct {
+    char text[256];
+} joined;
+
+static inline void join(void *owner, velum_kv_bytes part, velum_kv_bytes value) {
+    char *end = strchr(((joined *)owner)->text, 0);
+    sprintf(end, "%.*s=%.*s;", (int)part.size, (const char *)part.data, (int)value.size,
+            (const char *)value.data);
+}
+
+/* Whether the parts of a key are these: PART=VALUE; one behind the other. */
+static inline bool parts_are(const velum_kv *kv, const char *key, const char *expected) {
+    joined all = {""};
+    size_t n = velum_kv_parts(kv, text(key), join, &all), seen = 0;
+    for (const char *p = all.text; (p = strchr(p, ';')) != NULL; p++)
+        seen++;
+    CHECK_EQ(n, seen);
+    CHECK_EQ(look(kv, key).count, n);
+    return strcmp(all.text, expected) == 0;
 }
 
 #endif

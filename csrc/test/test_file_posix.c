@@ -58,6 +58,9 @@ static void test_lock_and_names(void) {
     CHECK_EQ(velum_port_file_open("a", true, true, &other), VELUM_E_LOCKED);
     CHECK_EQ(velum_port_file_open("a", true, false, &other), 0);
     velum_port_file_close(other);
+    CHECK_EQ(velum_port_file_open("a", false, false, &other), 0); /* for reading alone */
+    CHECK_EQ(velum_port_file_write(other, 0, "x", 1), VELUM_E_SYSTEM);
+    velum_port_file_close(other);
     b = open_file("b");
     CHECK_EQ(velum_port_file_write(b, 0, "new", 3), 0);
     CHECK_EQ(velum_port_file_rename("b", "a"), 0);

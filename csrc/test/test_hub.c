@@ -158,7 +158,7 @@ static void test_adopted_pair(void) {
     velum_hub *a, *b;
     velum_fd ends[2];
     velum_handle at_a, at_b;
-    velum_hub_config config = {4, 1000, false};
+    velum_hub_config config = {4, 1000, false, 0};
     velum_test_reset(1);
     CHECK_EQ(velum_hub_open(&a, &config), 0);
     velum_test_pair(ends);
@@ -587,7 +587,7 @@ static void test_datagrams(void) {
 }
 
 static void test_configuration(void) {
-    velum_hub_config config = {0, 1000, true};
+    velum_hub_config config = {0, 1000, true, 0};
     velum_hub *hub = NULL;
     velum_health health = {.cpu = 101, .cores = 1};
     velum_test_reset(1);

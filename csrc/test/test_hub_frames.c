@@ -55,7 +55,7 @@ static void test_calls(void) {
 }
 
 static void test_calls_for_the_owner(void) {
-    velum_hub_config config = {4, 1000, false};
+    velum_hub_config config = {4, 1000, false, 0};
     velum_hello hello = {.role = VELUM_ROLE_NODE, .id = 7};
     velum_hub *hub = NULL;
     velum_handle link;

@@ -27,7 +27,7 @@ static uint32_t lost; /* links that ended, on either side */
 static unsigned chunks_stored, chunks_sent, chunks_fetched, chunks_failed;
 
 static velum_hub *open_hub(uint16_t id) {
-    velum_hub_config config = {64, 64u * 1024u * 1024u, true};
+    velum_hub_config config = {64, 64u * 1024u * 1024u, true, 0};
     velum_hello hello = {.role = VELUM_ROLE_NODE, .id = id, .version = {"t", 1}};
     velum_hub *hub = NULL;
     CHECK_EQ(velum_hub_open(&hub, &config), 0);

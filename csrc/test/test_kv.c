@@ -5,6 +5,7 @@
 
 #define RULE_RECORDS_MAX 5u
 #define MANY             5000u
+#define SUMS             4u
 
 /* Calls seen() on a store for each order of the records. */
 static void in_all_orders(const velum_kv_record *r, size_t n, void (*seen)(const velum_kv *kv)) {
@@ -85,13 +86,12 @@ static void field_is_there(const velum_kv *kv) {
 }
 
 static void test_of_equal_stamps_one_stays(void) {
-    velum_kv_record r[4] = {set(8, 1, "k", "a"), del(8, 1, "k"), set(8, 1, "k", "ab"),
-                            set(8, 1, "k", "")};
+    velum_kv_record r[3] = {set(8, 1, "k", "a"), set(8, 1, "k", "ab"), set(8, 1, "k", "")};
     velum_kv_record fields[3] = {field(8, 1, "k", "f", "b"), unfield(8, 1, "k", "f"),
                                  field(8, 1, "k", "f", "")};
-    velum_kv_record expired[2] = {del(8, 1, "k"), set(8, 1, "k", "")};
+    velum_kv_record gone[3] = {del(9, 1, "k"), set(9, 1, "k", "v"), count(9, 2, "k", 1, at(9, 1))};
     IN_ALL_ORDERS(r, one_key_of_two);
-    IN_ALL_ORDERS(expired, one_key_of_two);
+    IN_ALL_ORDERS(gone, nothing_is_there);
     IN_ALL_ORDERS(fields, field_is_there);
 }
 
@@ -122,6 +122,11 @@ static void has_expired(const velum_kv *kv) {
     CHECK_EQ(records_in(kv), 1);
 }
 
+static void is_there_again(const velum_kv *kv) {
+    CHECK(is_at(look(kv, "k").base, 8, 1));
+    never_expires(kv);
+}
+
 static void test_expiry(void) {
     velum_kv_record r[5] = {set(5, 1, "k", "v"), expire(6, 2, "k", 70), expire(6, 1, "k", 60)};
     r[0].until_ms = 50;
@@ -135,8 +140,8 @@ static void test_expiry(void) {
     r[1].until_ms = 1;
     r[3] = del(7, 2, "k"); /* as all nodes make it when that time has come */
     in_all_orders(r, 4, has_expired);
-    r[4] = set(7, 2, "k", "again"); /* who has set the EXPIRE writes on */
-    in_all_orders(r, 5, never_expires);
+    r[4] = set(8, 1, "k", "again");
+    in_all_orders(r, 5, is_there_again);
 }
 
 /* Times of expiry differ a little from node to node: that is no change. */
@@ -166,10 +171,10 @@ static void counts_to_7(const velum_kv *kv) {
     CHECK_EQ(view.type, VELUM_KV_COUNTER);
     CHECK_EQ(view.sum, 7);
     CHECK(is_text(view.value, "10") && is_at(view.base, 5, 1) && is_at(view.latest, 8, 2));
-    CHECK_EQ(velum_kv_own_sum(kv, text("k"), 1), 4);
-    CHECK_EQ(velum_kv_own_sum(kv, text("k"), 2), -7);
-    CHECK_EQ(velum_kv_own_sum(kv, text("k"), 3), 0);
-    CHECK_EQ(velum_kv_own_sum(kv, text("none"), 1), 0);
+    CHECK(goes_on(own(kv, "k", 1), 4, false, at(5, 1)));
+    CHECK(goes_on(own(kv, "k", 2), -7, false, at(5, 1)));
+    CHECK(goes_on(own(kv, "k", 3), 0, false, at(5, 1)));
+    CHECK(goes_on(own(kv, "none", 1), 0, true, at(0, 0)));
 }
 
 static void test_counts_add_up(void) {
@@ -179,26 +184,95 @@ static void test_counts_add_up(void) {
     IN_ALL_ORDERS(r, counts_to_7);
 }
 
-/* A base that is not there yet: node 2's count waits for it, and its former one is gone. */
+/* A base that is not there yet: one of node 2's counts waits for it, and another does not. */
 static void counts_without_base(const velum_kv *kv) {
     velum_kv_view view = look(kv, "k");
-    CHECK(view.type == VELUM_KV_COUNTER && view.sum == 3 && is_at(view.latest, 9, 1));
+    CHECK(view.type == VELUM_KV_COUNTER && view.sum == 23 && is_at(view.latest, 9, 1));
     CHECK(view.value.data == NULL && is_at(view.base, 0, 0));
-    CHECK_EQ(velum_kv_own_sum(kv, text("k"), 2), 0);
+    CHECK(goes_on(own(kv, "k", 1), 3, true, at(9, 1)));
+    CHECK(goes_on(own(kv, "k", 2), 20, true, at(5, 2)));
+    CHECK(goes_on(own(kv, "k", 3), 0, true, at(0, 0)));
 }
 
-static void counts_from_del(const velum_kv *kv) {
+/* It is there, and node 1 has counted from nothing later than that. */
+static void counts_from_both(const velum_kv *kv) {
     velum_kv_view view = look(kv, "k");
-    CHECK(view.type == VELUM_KV_COUNTER && view.sum == 30 && is_at(view.base, 7, 7));
-    CHECK(is_at(view.latest, 8, 2));
-    CHECK_EQ(velum_kv_get_figures(kv).tombstones, 1);
+    CHECK(view.type == VELUM_KV_COUNTER && view.sum == 133 && is_at(view.base, 7, 7));
+    CHECK(is_text(view.value, "100") && is_at(view.latest, 9, 1));
+    CHECK(goes_on(own(kv, "k", 1), 3, true, at(9, 1)));
+    CHECK(goes_on(own(kv, "k", 2), 30, false, at(7, 7)));
+    CHECK(goes_on(own(kv, "k", 3), 0, false, at(7, 7)));
+    CHECK_EQ(records_in(kv), 3);
 }
 
 static void test_bases_of_counts(void) {
-    velum_kv_record r[4] = {count(9, 1, "k", 3, at(0, 0)), count(6, 2, "k", 20, at(0, 0)),
-                            count(8, 2, "k", 30, at(7, 7)), del(7, 7, "k")};
+    velum_kv_record r[4] = {fresh(9, 1, "k", 3, 9), fresh(6, 2, "k", 20, 5),
+                            count(8, 2, "k", 30, at(7, 7)), set(7, 7, "k", "100")};
     in_all_orders(r, 3, counts_without_base);
-    in_all_orders(r, 4, counts_from_del);
+    in_all_orders(r, 4, counts_from_both);
+}
+
+/* A node that has lost its memory begins anew: what it had counted is still counted. */
+static void counts_of_lives(const velum_kv *kv) {
+    CHECK_EQ(look(kv, "k").sum, 107);
+    CHECK(goes_on(own(kv, "k", 1), 7, true, at(20, 1)));
+    CHECK_EQ(records_in(kv), 2);
+}
+
+static void test_lives_of_a_counter(void) {
+    velum_kv_record r[4] = {fresh(9, 1, "k", 60, 5), fresh(12, 1, "k", 100, 5),
+                            fresh(21, 1, "k", 7, 20), fresh(20, 1, "k", 2, 20)};
+    IN_ALL_ORDERS(r, counts_of_lives);
+}
+
+/* A count that waits for its SET, and a SET before that one: it is not gone on with. */
+static void test_counts_beside_one_that_waits(void) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    CHECK_EQ(merge(kv, count(8, 1, "k", 30, at(7, 7))), 1);
+    CHECK_EQ(merge(kv, set(5, 2, "k", "100")), 1);
+    CHECK(goes_on(own(kv, "k", 1), 0, true, at(0, 0)));
+    CHECK(goes_on(own(kv, "k", 2), 0, false, at(5, 2)));
+    CHECK_EQ(merge(kv, fresh(9, 1, "k", 4, 9)), 1);
+    CHECK_EQ(look(kv, "k").sum, 104);
+    CHECK_EQ(merge(kv, set(7, 7, "k", "200")), 1);
+    CHECK_EQ(look(kv, "k").sum, 234);
+    velum_kv_close(kv);
+}
+
+/* A DEL is nobody's base: what is counted from nothing after it is there with it and without, and
+ * what was counted before it has gone for good, however late it was counted on. */
+static void counts_after_del(const velum_kv *kv) {
+    velum_kv_view view = look(kv, "k");
+    CHECK(view.type == VELUM_KV_COUNTER && view.sum == 5 && is_at(view.base, 6, 6));
+    CHECK(is_at(view.latest, 8, 1) && view.value.data == NULL);
+    CHECK(goes_on(own(kv, "k", 2), 0, true, at(0, 0)));
+    CHECK(goes_on(own(kv, "k", 3), 0, true, at(0, 0)));
+    CHECK_EQ(velum_kv_get_figures(kv).tombstones, 1);
+    CHECK_EQ(records_in(kv), 2);
+}
+
+static void test_counts_after_del(void) {
+    velum_kv_record r[5] = {del(6, 6, "k"), fresh(7, 1, "k", 2, 7), fresh(8, 1, "k", 5, 7),
+                            fresh(9, 2, "k", 100, 5), count(9, 3, "k", 50, at(6, 6))};
+    IN_ALL_ORDERS(r, counts_after_del);
+}
+
+/* Of one node's counts of equal stamps, which should not be, one stays. */
+static void sum_is_5(const velum_kv *kv) {
+    CHECK_EQ(look(kv, "k").sum, 5);
+}
+
+static void is_10(const velum_kv *kv) {
+    CHECK_EQ(look(kv, "k").type, VELUM_KV_BYTES);
+    CHECK_EQ(records_in(kv), 1);
+}
+
+static void test_equal_counts(void) {
+    velum_kv_record with_base[2] = {set(7, 1, "k", "10"), fresh(9, 1, "k", 5, 7)};
+    velum_kv_record r[4] = {count(9, 1, "k", 900, at(7, 1)), fresh(9, 1, "k", 4, 7),
+                            fresh(9, 1, "k", 5, 7), fresh(8, 1, "k", 6, 7)};
+    IN_ALL_ORDERS(r, sum_is_5);
+    IN_ALL_ORDERS(with_base, is_10);
 }
 
 static void test_numbers(void) {
@@ -238,33 +312,13 @@ static void test_numbers(void) {
 
 static void test_sums_of_counts_wrap(void) {
     velum_kv *kv = open_kv(SIZE_MAX);
-    CHECK_EQ(merge(kv, count(6, 1, "k", INT64_MAX, at(0, 0))), 1);
-    CHECK_EQ(merge(kv, count(6, 2, "k", 1, at(0, 0))), 1);
+    CHECK_EQ(merge(kv, fresh(6, 1, "k", INT64_MAX, 6)), 1);
+    CHECK_EQ(merge(kv, fresh(6, 2, "k", 1, 6)), 1);
     CHECK_EQ(look(kv, "k").sum, INT64_MIN);
     velum_kv_close(kv);
 }
 
 /* ---- sets ---- */
-
-typedef struct {
-    char text[256];
-} joined;
-
-static void join(void *owner, velum_kv_bytes part, velum_kv_bytes value) {
-    char *end = strchr(((joined *)owner)->text, 0);
-    sprintf(end, "%.*s=%.*s;", (int)part.size, (const char *)part.data, (int)value.size,
-            (const char *)value.data);
-}
-
-static bool parts_are(const velum_kv *kv, const char *key, const char *expected) {
-    joined all = {""};
-    size_t n = velum_kv_parts(kv, text(key), join, &all), seen = 0;
-    for (const char *p = all.text; (p = strchr(p, ';')) != NULL; p++)
-        seen++;
-    CHECK_EQ(n, seen);
-    CHECK_EQ(look(kv, key).count, n);
-    return strcmp(all.text, expected) == 0;
-}
 
 static void x_is_there_twice(const velum_kv *kv) {
     velum_kv_stamp when[2] = {{0, 0}, {0, 0}};
@@ -350,7 +404,7 @@ static void test_the_first_that_has_anything_is_visible(void) {
     CHECK_EQ(merge(kv, add(5, 1, "k", "e")), 1);
     CHECK(parts_are(kv, "k", "e=;") && look(kv, "k").type == VELUM_KV_MEMBERS);
     CHECK(velum_kv_field(kv, text("k"), text("f")).data == NULL);
-    CHECK_EQ(merge(kv, count(5, 1, "k", 2, at(0, 0))), 1);
+    CHECK_EQ(merge(kv, fresh(5, 1, "k", 2, 3)), 1);
     CHECK_EQ(look(kv, "k").type, VELUM_KV_COUNTER);
     CHECK(!velum_kv_member(kv, text("k"), text("e"), &when));
     CHECK(parts_are(kv, "k", ""));
@@ -374,7 +428,7 @@ static void test_arguments(void) {
     uint8_t *large = calloc(1, VELUM_KV_VALUE_BYTES_MAX + 1);
     velum_kv *kv = open_kv(SIZE_MAX);
     velum_kv_record good[8] = {set(5, 1, "k", "v"),       del(5, 1, "k"),
-                               expire(5, 1, "k", 0),      count(5, 1, "k", 1, at(0, 0)),
+                               expire(5, 1, "k", 0),      count(5, 1, "k", 1, at(4, 1)),
                                add(5, 1, "k", ""),        take_out(5, 1, "k", "e", at(4, 1)),
                                field(5, 1, "k", "f", ""), unfield(5, 1, "k", "f")};
     if (large == NULL) abort();
@@ -403,7 +457,13 @@ static void test_arguments(void) {
         r = good[i], r.of = at(1, 0);
         CHECK_EQ(merge(kv, r), VELUM_E_ARGUMENT);
         r = good[i], r.of = at(0, 0);
-        CHECK_EQ(merge(kv, r) < 0, r.op == VELUM_KV_REMOVE);
+        CHECK_EQ(merge(kv, r) < 0, r.op == VELUM_KV_REMOVE || r.op == VELUM_KV_COUNT);
+        r = good[i], r.fresh = true;
+        CHECK_EQ(merge(kv, r) < 0, r.op != VELUM_KV_COUNT);
+        r.op = VELUM_KV_COUNT, r.of = at(4, 2); /* of another node */
+        CHECK_EQ(merge(kv, r), VELUM_E_ARGUMENT);
+        r.of = at(6, 1); /* later than itself */
+        CHECK_EQ(merge(kv, r), VELUM_E_ARGUMENT);
         r = good[i], r.op = (velum_kv_op)(i % 2 == 0 ? 0 : 9);
         CHECK_EQ(merge(kv, r), VELUM_E_ARGUMENT);
         r = good[i], r.key = most;
@@ -439,66 +499,26 @@ static void test_room(void) {
     CHECK_EQ(merge(kv, del(11, 1, "k")), 1);
     CHECK(velum_kv_get_figures(kv).bytes < 300);
     CHECK_EQ(velum_kv_get_figures(kv).room, 1500);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(11, 1)), 1);
+    CHECK_EQ(tend_all(kv, 1, 1), 1);
     CHECK_EQ(velum_kv_get_figures(kv).bytes, 0);
-    velum_kv_close(kv);
-}
-
-/* ---- tombstones ---- */
-
-static void test_collecting(void) {
-    velum_kv *kv = open_kv(SIZE_MAX);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(9, 9)), 0);
-    CHECK_EQ(merge(kv, del(4, 1, "k")), 1);
-    CHECK_EQ(merge(kv, add(5, 1, "k", "x")), 1);
-    CHECK_EQ(merge(kv, take_out(6, 2, "k", "x", at(5, 1))), 1);
-    CHECK_EQ(merge(kv, add(5, 1, "k", "y")), 1);
-    CHECK_EQ(merge(kv, unfield(8, 1, "k", "f")), 1);
-    CHECK_EQ(merge(kv, expire(9, 1, "k", 77)), 1);
-    CHECK_EQ(velum_kv_get_figures(kv).tombstones, 3);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(3, 9)), 0);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(6, 1)), 1);
-    CHECK(look(kv, "k").base.node == 0 && parts_are(kv, "k", "y=;"));
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(9, 9)), 2);
-    CHECK_EQ(velum_kv_get_figures(kv).tombstones, 0);
-    CHECK(parts_are(kv, "k", "y=;") && look(kv, "k").until_ms == 77);
-    CHECK_EQ(merge(kv, del(10, 1, "k")), 1);
-    CHECK_EQ(merge(kv, expire(11, 1, "k", 78)), 1);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(10, 1)), 1);
-    CHECK_EQ(records_in(kv), 1);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(11, 1)), 1); /* there is nothing to expire */
-    CHECK_EQ(records_in(kv), 0);
-    CHECK(root_sum(kv) == 0 && velum_kv_get_figures(kv).bytes == 0);
-    velum_kv_close(kv);
-}
-
-/* A DEL that is counted from is a base, not only a tombstone. */
-static void test_a_base_of_counts_stays(void) {
-    velum_kv *kv = open_kv(SIZE_MAX);
-    CHECK_EQ(merge(kv, del(4, 1, "k")), 1);
-    CHECK_EQ(merge(kv, count(5, 1, "k", 3, at(4, 1))), 1);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(9, 9)), 0);
-    CHECK_EQ(look(kv, "k").sum, 3);
-    CHECK_EQ(merge(kv, set(6, 1, "k", "v")), 1);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(9, 9)), 0);
-    CHECK_EQ(look(kv, "k").type, VELUM_KV_BYTES);
     velum_kv_close(kv);
 }
 
 /* ---- sums: computed by PyPI's blake3, and splitmix64 in Python ---- */
 
 static void test_sums(void) {
-    static const uint64_t expected[3] = {UINT64_C(0x180a47437d1b71d6), UINT64_C(0x2a60ee3263057cb5),
-                                         UINT64_C(0x37fcb24bc1bc1d93)};
+    static const uint64_t expected[SUMS] = {
+        UINT64_C(0x180a47437d1b71d6), UINT64_C(0x2a60ee3263057cb5), UINT64_C(0x37fcb24bc1bc1d93),
+        UINT64_C(0xf2436d534a71a2d0)};
     const uint64_t time = UINT64_C(0x0199f3a1c2000000);
     const char *key = "fleet/robot_A"; /* whose hash begins with a609 */
     velum_kv *kv = open_kv(SIZE_MAX);
-    velum_kv_record r[3] = {set(time, 7, key, "v"),
-                            take_out(time + 2, 65535, key, "element nine", at(time + 1, 3)),
-                            count(time + 3, 2, key, -5, at(time, 7))};
+    velum_kv_record r[SUMS] = {
+        set(time, 7, key, "v"), take_out(time + 2, 65535, key, "element nine", at(time + 1, 3)),
+        count(time + 3, 2, key, -5, at(time, 7)), fresh(time + 5, 3, key, 6, time + 4)};
     uint64_t sums[VELUM_KV_FANOUT];
     size_t n = 0;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < SUMS; i++) {
         CHECK_EQ(merge(kv, r[i]), 1);
         CHECK_EQ(velum_kv_sums(kv, 0, 0, sums), 0);
         CHECK(sums[0xa] == expected[i] && sums[0xb] == 0);
@@ -510,9 +530,9 @@ static void test_sums(void) {
         CHECK(sums[0x9] == expected[i]);
     }
     CHECK_EQ(velum_kv_leaf(kv, 0xa609, count_record, &n), 0);
-    CHECK_EQ(n, 3);
+    CHECK_EQ(n, SUMS);
     CHECK_EQ(velum_kv_leaf(kv, 0xa608, count_record, &n), 0);
-    CHECK_EQ(n, 3);
+    CHECK_EQ(n, SUMS);
     CHECK_EQ(velum_kv_leaf(kv, VELUM_KV_LEAVES, count_record, &n), VELUM_E_ARGUMENT);
     CHECK_EQ(velum_kv_sums(kv, 0, 1, sums), VELUM_E_ARGUMENT);
     CHECK_EQ(velum_kv_sums(kv, 3, 4096, sums), VELUM_E_ARGUMENT);
@@ -536,9 +556,10 @@ static void meet(void *owner, const velum_kv_record *record) {
     m->in_step++;
 }
 
-static void meet_key(void *owner, velum_kv_bytes key, velum_kv_type type) {
+static void meet_key(void *owner, velum_kv_bytes key, velum_kv_type type, uint64_t until_ms) {
     velum_kv_record r = record_of(VELUM_KV_SET, 1, 1, "");
     CHECK_EQ(type, VELUM_KV_BYTES);
+    CHECK_EQ(until_ms, 0);
     r.key = key;
     meet(owner, &r);
 }
@@ -547,7 +568,8 @@ static void meet_key(void *owner, velum_kv_bytes key, velum_kv_type type) {
 static void test_walk(void) {
     static meeting m;
     velum_kv *kv = open_kv(SIZE_MAX);
-    velum_kv_walk walk = {0};
+    velum_kv_walk walk = {0}, tended = {0};
+    velum_kv_tended figures = {0, 0};
     char name[8];
     size_t made = 0;
     bool more = true;
@@ -563,14 +585,13 @@ static void test_walk(void) {
             sprintf(name, "%zu", made);
             CHECK_EQ(merge(kv, made % 10 == 9 ? del(5, 1, name) : set(5, 1, name, "v")), 1);
         }
-        sprintf(name, "%zu", (walk.place >> 40) % (MANY / 20) * 10 + 9);
-        velum_kv_collect(kv, text(name), at(9, 9));
+        velum_kv_tend(kv, &tended, 5, 1, 1, &figures);
     }
     CHECK_EQ(made, MANY);
     for (size_t i = 0; i < MANY; i++)
         CHECK(m.met[i] == 1 || (m.met[i] == 0 && (i >= MANY / 2 || i % 10 == 9)));
     memset(&m, 0, sizeof m);
-    for (walk.place = 0; velum_kv_keys(kv, &walk, 0, meet_key, &m); m.in_step = 0)
+    for (walk.place = 0; velum_kv_keys(kv, &walk, 0, 1, meet_key, &m); m.in_step = 0)
         CHECK(m.in_step <= 1);
     for (size_t i = 0; i < MANY; i++)
         CHECK_EQ(m.met[i], i % 10 != 9);
@@ -587,10 +608,7 @@ static void test_leaves(void) {
         sprintf(name, "%zu", i);
         CHECK_EQ(merge(kv, i % 3 == 0 ? del(5, 1, name) : set(5, 1, name, "v")), 1);
     }
-    for (size_t i = 0; i < MANY; i += 3) {
-        sprintf(name, "%zu", i);
-        CHECK_EQ(velum_kv_collect(kv, text(name), at(5, 1)), 1);
-    }
+    CHECK_EQ(tend_all(kv, 1, 1), (MANY + 2) / 3);
     for (size_t i = 1; i < MANY; i += 3) {
         sprintf(name, "%zu", i);
         CHECK_EQ(merge(kv, set(6, 1, name, "a value that moves the key")), 1);
@@ -616,7 +634,9 @@ static void test_many_parts(void) {
         CHECK_EQ(look(kv, "k").count, MANY - 1 - i);
     }
     CHECK_EQ(velum_kv_get_figures(kv).tombstones, MANY);
-    CHECK_EQ(velum_kv_collect(kv, text("k"), at(MANY + 5, 1)), MANY);
+    CHECK_EQ(tend_all(kv, 1, 0), MANY);
+    CHECK(root_sum(kv) == 0);
+    CHECK_EQ(tend_all(kv, 0, 1), MANY);
     CHECK(root_sum(kv) == 0 && velum_kv_get_figures(kv).bytes == 0);
     velum_kv_close(kv);
 }
@@ -629,6 +649,10 @@ int main(void) {
     test_times_of_expiry_have_no_say();
     test_counts_add_up();
     test_bases_of_counts();
+    test_lives_of_a_counter();
+    test_counts_beside_one_that_waits();
+    test_counts_after_del();
+    test_equal_counts();
     test_numbers();
     test_sums_of_counts_wrap();
     test_additions();
@@ -637,8 +661,6 @@ int main(void) {
     test_the_first_that_has_anything_is_visible();
     test_arguments();
     test_room();
-    test_collecting();
-    test_a_base_of_counts_stays();
     test_sums();
     test_walk();
     test_leaves();

@@ -280,11 +280,25 @@ static void test_expiry(void) {
         {"EXPIRE n 3", ":1\1"},
         {"INCR n", ":2\1"},
         {"TTL n", ":3\1"},
+        {"SET stays v", "+OK\1"},
+        {"DBSIZE", ":5\1"},
     };
     static const row after[] = {
-        {"EXISTS k e s n", ":0\1"}, {"TTL k", ":-2\1"},      {"GET k", "$-1\1"},
-        {"SADD s x", ":1\1"},       {"TTL s", ":-1\1"},      {"INCR n", ":1\1"},
-        {"TTL n", ":-1\1"},         {"EXPIRE n -1", ":1\1"}, {"EXISTS n", ":0\1"},
+        {"KEYS *", "*1\1$5\1stays\1"},
+        {"SCAN 0 COUNT 1000", "*2\1$1\1"
+                              "0\1*1\1$5\1stays\1"},
+        {"EXISTS k", ":0\1"},
+        {"DBSIZE", ":1\1"},
+        {"FLUSHDB", "+OK\1"},
+        {"EXISTS k e s n", ":0\1"},
+        {"TTL k", ":-2\1"},
+        {"GET k", "$-1\1"},
+        {"SADD s x", ":1\1"},
+        {"TTL s", ":-1\1"},
+        {"INCR n", ":1\1"},
+        {"TTL n", ":-1\1"},
+        {"EXPIRE n -1", ":1\1"},
+        {"EXISTS n", ":0\1"},
     };
     world *w = open_world();
     expect_all(w, ROWS(before));

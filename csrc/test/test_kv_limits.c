@@ -37,6 +37,9 @@ static void *scarce_again(void *memory, size_t n) {
 #define ROOM_MAX 4000u
 #define MANY     20000u
 
+#define KEY_VALUE_BYTES 100u
+#define KEY_BYTES       249u /* of a key with a name of 20 bytes and such a value, at most */
+
 static void test_open(void) {
     for (long n = 0;; n++) {
         velum_kv *kv = NULL;
@@ -59,7 +62,7 @@ static void story(velum_kv_record r[RECORDS]) {
     r[0] = add(1, 1, "k", "first");
     r[1] = add(2, 2, "k", "second");
     r[2] = take_out(3, 1, "k", "first", at(1, 1));
-    r[3] = count(4, 1, "k", 7, at(0, 0));
+    r[3] = fresh(4, 1, "k", 7, 4);
     r[4] = field(5, 1, "k", "f", "a value");
     r[5] = field(6, 1, "k", "f", "a value that is longer than the one before");
     r[6] = expire(7, 1, "k", 77);
@@ -135,6 +138,20 @@ static void test_merge_without_room(void) {
     }
 }
 
+/* What a million keys need is a million times this. */
+static void test_bytes_of_a_key(void) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    char name[24], value[KEY_VALUE_BYTES + 1];
+    memset(value, 'v', KEY_VALUE_BYTES);
+    value[KEY_VALUE_BYTES] = 0;
+    for (size_t i = 0; i < MANY; i++) {
+        sprintf(name, "fleet/robot/%08zu", i); /* 20 bytes */
+        CHECK_EQ(merge(kv, set(i + 1, 1, name, value)), 1);
+    }
+    CHECK(velum_kv_get_figures(kv).bytes / MANY <= KEY_BYTES);
+    velum_kv_close(kv);
+}
+
 /* The table cannot grow: keys are found more slowly, and all of them are walked. */
 static void test_table_without_memory(void) {
     velum_kv *kv = open_kv(SIZE_MAX);
@@ -152,7 +169,7 @@ static void test_table_without_memory(void) {
     velum_kv_close(kv);
 }
 
-/* Two keys at one place of a walk are met together. */
+/* Two keys at one place of a walk are met together, and go together. */
 static void test_keys_at_one_place(void) {
     velum_kv *kv = open_kv(SIZE_MAX);
     const char *names[4] = {"a", "b", "c", "d"};
@@ -164,6 +181,10 @@ static void test_keys_at_one_place(void) {
         velum__find(kv, text(names[i]))->identity &= UINT64_C(0xffffffff00000000);
     }
     CHECK_EQ(records_in(kv), 4);
+    for (size_t i = 0; i < 4; i++)
+        CHECK_EQ(merge(kv, del(6, 1, names[i])), 1);
+    CHECK_EQ(tend_all(kv, 1, 1), 4);
+    CHECK_EQ(velum_kv_get_figures(kv).bytes, 0);
     velum_kv_close(kv);
 }
 
@@ -173,6 +194,7 @@ int main(void) {
     for (uint64_t dice = 1; dice < 40; dice++)
         test_merge_without_memory(dice * UINT64_C(0x9e3779b97f4a7c15));
     test_merge_without_room();
+    test_bytes_of_a_key();
     test_table_without_memory();
     test_keys_at_one_place();
     return check_report("kv_limits");

@@ -4,19 +4,17 @@
  * compared with what was appended. Random runs come from a seed, printed when they fail:
  * `test_kv_log SEED` replays them.
  */
-#include "check.h"
 #include "kv_log.h"
+#include "kv_numbers.h"
 #include "port/test/file_test.h"
 
 #include <stdlib.h>
 
 #define PATH        "logs/state.log"
 #define NEW_PATH    PATH ".new"
-#define KEYS        24u
 #define RECORDS_MAX 6000u
 #define STEPS       2200u
 #define TAIL_BYTES  2500u
-#define LONG_BYTES  3000u
 
 static uint64_t seed = 1, state;
 
@@ -30,58 +28,6 @@ static size_t below(size_t n) {
 
 static bool chance(size_t in) {
     return below(in) == 0;
-}
-
-/* ---- records by number ---- */
-
-typedef struct {
-    velum_kv_record record;
-    char key[8];
-    uint8_t part[16], value[LONG_BYTES];
-} made;
-
-static void fill(uint8_t *bytes, size_t n, uint64_t *draw) {
-    for (size_t i = 0; i < n; i++) {
-        *draw = *draw * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        bytes[i] = (uint8_t)(*draw >> 56);
-    }
-}
-
-static size_t key_of(size_t number) {
-    return (number * UINT64_C(0x9e3779b97f4a7c15) >> 40) % KEYS;
-}
-
-static const velum_kv_record *make_record(size_t number, made *m) {
-    uint64_t draw = number + 77;
-    velum_kv_record *r = &m->record;
-    int size = snprintf(m->key, sizeof m->key, "k=%u", (unsigned)key_of(number));
-    memset(r, 0, sizeof *r);
-    r->op = (velum_kv_op)(number % 8 + 1);
-    r->stamp.time = number + 1;
-    r->stamp.node = 7;
-    r->key = (velum_kv_bytes){(const uint8_t *)m->key, (size_t)size};
-    fill(m->part, sizeof m->part, &draw);
-    if (r->op == VELUM_KV_SET || r->op == VELUM_KV_FIELD)
-        r->value = (velum_kv_bytes){m->value, number % 97 == 0 ? LONG_BYTES : number % 50};
-    fill(m->value, r->value.size, &draw);
-    if (r->op == VELUM_KV_SET) r->json = number % 3 == 0;
-    if (r->op == VELUM_KV_EXPIRE) r->until_ms = number + 5;
-    if (r->op == VELUM_KV_COUNT) r->sum = 50 - (int64_t)number;
-    if (r->op == VELUM_KV_COUNT || r->op == VELUM_KV_REMOVE)
-        r->of = (velum_kv_stamp){number / 2 + 1, 9};
-    if (r->op >= VELUM_KV_ADD) r->part = (velum_kv_bytes){m->part, 1 + number % 15};
-    return r;
-}
-
-static bool same_bytes(velum_kv_bytes a, velum_kv_bytes b) {
-    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
-}
-
-static bool same(const velum_kv_record *a, const velum_kv_record *b) {
-    return a->op == b->op && a->json == b->json && velum_kv_compare(a->stamp, b->stamp) == 0 &&
-           velum_kv_compare(a->of, b->of) == 0 && a->until_ms == b->until_ms && a->sum == b->sum &&
-           same_bytes(a->key, b->key) && same_bytes(a->part, b->part) &&
-           same_bytes(a->value, b->value);
 }
 
 /* ---- what a log gives back ---- */
@@ -245,10 +191,10 @@ static void test_damage(void) {
     memcpy(line + n - 20, "e=f\na=b\ng=h\ni=j\nc=dd", 20);
     put(PATH, offsets[48], line, n);
     CHECK_EQ(open_log(), 0);
-    CHECK_EQ(found.records, 48);
+    CHECK_EQ(found.records, 49);
     CHECK_EQ(found.damaged, 3);
-    CHECK(found.plain == 2 && plain == 2);
-    CHECK_EQ(found.torn_bytes, 8); /* c=dd has no line feed, so i=j may be its first half */
+    CHECK(found.plain == 3 && plain == 3);
+    CHECK_EQ(found.torn_bytes, 4); /* c=dd has no line feed */
     add(3);
     close_log();
     CHECK_EQ(open_log(), 0);
@@ -257,30 +203,56 @@ static void test_damage(void) {
     free(line);
 }
 
-/* Any flipped bit is noticed, and makes no record. */
-static void test_bits(void) {
-    uint8_t bytes[8192];
-    int n;
+/* What is no log is not opened as one, and not changed; what a crash has left of one is. */
+static void test_no_log(void) {
+    static const char *const others[] = {"# Notes\n",
+                                         "Dear all,\n\nthe robots have gone home.\n",
+                                         "\x89PNG\r\n\x1a\n",
+                                         "\x7f"
+                                         "ELF\x02\x01\x01",
+                                         "\t@echo the robots are at home\n",
+                                         "#!/bin/sh\nls #1234567\n",
+                                         "\xff\xfe\n"};
+    static const char *const logs[] = {"",
+                                       "k=v",
+                                       "k=v\n",
+                                       "torn in its first lin",
+                                       "# Notes\nk=v\n",
+                                       "k=v\t@0199f3a1c2000000-7 set #00000000\n",
+                                       "k=v\t@0199f3a1c2000000-7 set #1a8a\n",
+                                       "damaged much #0123abcd\n"};
+    char bytes[200];
     velum_fd fd;
-    start(0);
-    for (appended = 1; appended < 40;) /* 0 is a long one */
-        CHECK_EQ(append(), 0);
-    close_log();
-    CHECK_EQ(velum_port_file_open(PATH, false, false, &fd), 0);
-    n = velum_port_file_read(fd, 0, bytes, sizeof bytes);
-    velum_port_file_close(fd);
-    CHECK(n > 2000 && n < (int)sizeof bytes);
-    for (int bit = 0; bit < 8 * n; bit++) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        size_t n = strlen(others[i]);
         velum_test_disk_reset();
-        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        put(PATH, 0, bytes, (size_t)n);
-        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        put(PATH, 0, others[i], n);
+        put(NEW_PATH, 0, "kept", 4);
+        CHECK_EQ(open_log(), VELUM_E_NOT_A_LOG);
+        CHECK(exists(NEW_PATH));
+        CHECK_EQ(velum_port_file_open(PATH, false, false, &fd), 0);
+        CHECK_EQ(velum_port_file_read(fd, 0, bytes, sizeof bytes), n);
+        CHECK(memcmp(bytes, others[i], n) == 0);
+        velum_port_file_close(fd);
+    }
+    for (size_t i = 0; i < sizeof logs / sizeof *logs; i++) {
+        velum_test_disk_reset();
+        put(PATH, 0, logs[i], strlen(logs[i]));
         CHECK_EQ(open_log(), 0);
-        CHECK_EQ(strange, 0);
-        CHECK(found.damaged + found.torn_bytes > 0);
-        CHECK_EQ(found.plain, 0);
         close_log();
     }
+    velum_test_disk_reset(); /* a hole in place of the first lines */
+    memset(bytes, 0, sizeof bytes);
+    put(PATH, 0, bytes, sizeof bytes);
+    put(PATH, sizeof bytes, "k=v\t@0199f\n", 12);
+    CHECK_EQ(open_log(), 0);
+    close_log();
+    velum_test_disk_reset();
+    memset(bytes, 'x', sizeof bytes); /* a first line that is longer than what is looked at */
+    for (uint64_t at = 0; at < 100000; at += sizeof bytes)
+        put(PATH, at, bytes, sizeof bytes);
+    CHECK_EQ(open_log(), 0);
+    close_log();
 }
 
 /* What a killed process has left in the system's memory is on disk once the log is open. */
@@ -459,6 +431,60 @@ static void test_compaction_among_syncs(void) {
     close_log();
 }
 
+/* Bytes of the writes that were recorded since there were `before` operations. */
+static size_t bytes_since(size_t before) {
+    size_t bytes = 0;
+    for (; before < velum_test_disk_operations(NULL); before++)
+        bytes += velum_test_disk_bytes(NULL, before);
+    return bytes;
+}
+
+/* Fills the log with long lines. */
+static void grow(size_t records) {
+    made m;
+    uint64_t at;
+    for (size_t i = 0; i < records; i++)
+        CHECK_EQ(velum_kv_log_append(kv_log, make_record(0, &m), &at), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+}
+
+/* No call writes more than its bound, whatever comes meanwhile, and the last one, which waits for
+ * the disk, has as little left to sync. */
+static void test_compaction_pauses(void) {
+    const size_t kept = 800, bound = 300u << 10, copied = 100u << 10;
+    size_t unsynced = 0, most = 0, steps = 0;
+    made m;
+    int r = 0;
+    start(0);
+    appended = 1;
+    grow(kept);
+    CHECK_EQ(velum_kv_log_compact(kv_log), 0);
+    for (size_t i = 0; i < kept; i++) {
+        size_t before = velum_test_disk_operations(NULL), bytes;
+        CHECK_EQ(velum_kv_log_keep(kv_log, make_record(0, &m)), 0);
+        bytes = bytes_since(before);
+        most = bytes > most ? bytes : most;
+    }
+    CHECK(most > 0 && most < bound);
+    most = 0;
+    for (; r == 0 && steps < 1000; steps++) {
+        size_t before, bytes;
+        if (steps < 20) grow(steps % 10 == 0 ? 100 : 10);
+        velum_test_disk_hold(steps % 4 > 0); /* a sync lasts some steps */
+        velum_test_disk_hold(true);
+        before = velum_test_disk_operations(NULL);
+        r = velum_kv_log_replace(kv_log, copied);
+        bytes = bytes_since(before);
+        CHECK(bytes <= copied + (steps == 0 ? bound : 0));
+        unsynced = steps % 4 > 0 ? unsynced + bytes : bytes;
+        most = bytes > most ? bytes : most;
+    }
+    CHECK(r == 1 && steps > 10 && most > 0);
+    CHECK(unsynced <= copied);
+    velum_test_disk_hold(false);
+    close_log();
+}
+
 /* A fault at each of its calls: the log goes on, or (UNCERTAIN) is broken and whole. */
 static void test_compaction_faults(int err) {
     size_t after = 0;
@@ -630,13 +656,14 @@ int main(int argc, char **argv) {
     test_round_trip();
     test_lock();
     test_damage();
-    test_bits();
+    test_no_log();
     test_synced_at_open();
     test_full_disk();
     test_failed_sync();
     test_failed_open();
     test_compaction();
     test_compaction_among_syncs();
+    test_compaction_pauses();
     test_compaction_faults(VELUM_E_NO_SPACE);
     test_compaction_faults(VELUM_E_UNCERTAIN);
     test_crashes(false);

@@ -1,7 +1,8 @@
 /* test_kv_model.c: thousands of random records of a few writers over few keys, merged into several
  * stores in different orders, some twice, and against a model that keeps all records in a list and
- * reads docs/kv.md, section 2, from it. The seed is printed when a run fails: `test_kv_model SEED`
- * replays it.
+ * reads docs/kv.md, section 2, from it. Then a few nodes that write, delete, settle and drop at
+ * different times, and must lose nothing. The seed is printed when a run fails: `test_kv_model
+ * SEED` replays it.
  */
 #include "kv_world.h"
 
@@ -13,6 +14,8 @@
 #define NODES     4u
 #define TIMES_MAX 1500u
 #define TOLD_MAX  4096u
+#define AGES      10u /* marks of tombstones */
+#define EPOCHS    40u /* of nodes: each begins with all keys deleted */
 
 static uint64_t state;
 
@@ -73,19 +76,48 @@ static void find_base(truth *t, const char *key) {
     }
 }
 
-/* The count that stands of each node. Whether any is from the base. */
+/* When a fresh count was begun; 0: it names a SET. Each of a node's fresh counts stands for itself.
+ */
+static uint64_t life_of(const velum_kv_record *count) {
+    return count->fresh ? count->of.time : 0;
+}
+
+/* Whether the i-th record is a count of the key, and no other stands in its place. */
+static bool stands(size_t i, const char *key) {
+    const velum_kv_record *r = &records[i];
+    if (r->op != VELUM_KV_COUNT || !is_text(r->key, key)) return false;
+    for (size_t j = 0; j < made; j++) {
+        const velum_kv_record *other = &records[j];
+        int later = velum_kv_compare(other->of, r->of);
+        if (other->op != VELUM_KV_COUNT || other->stamp.node != r->stamp.node ||
+            life_of(other) != life_of(r) || !is_text(other->key, key)) {
+            continue;
+        }
+        if (later == 0) later = velum_kv_compare(other->stamp, r->stamp);
+        if (later > 0 || (later == 0 && j < i)) return false;
+    }
+    return true;
+}
+
+static bool is_set(const truth *t) {
+    return t->base != NULL && t->base->op == VELUM_KV_SET;
+}
+
+/* Whether a count is from the SET that is there. */
+static bool is_from_base(const truth *t, const velum_kv_record *count) {
+    return !count->fresh && is_set(t) && velum_kv_compare(count->of, t->base->stamp) == 0;
+}
+
+static bool is_visible(const truth *t, const velum_kv_record *count) {
+    return count->fresh ? after(count->of, base_of(t)) : is_from_base(t, count);
+}
+
+/* What of counts is visible. Whether any is. */
 static bool counts(truth *t, const char *key, velum_kv_stamp *latest) {
     bool any = false;
-    for (uint16_t node = 1; node <= NODES; node++) {
-        const velum_kv_record *best = NULL;
-        for (size_t i = 0; i < made; i++) {
-            const velum_kv_record *r = &records[i];
-            if (r->op != VELUM_KV_COUNT || r->stamp.node != node || !is_text(r->key, key)) continue;
-            if (best == NULL || after(r->of, best->of) ||
-                (velum_kv_compare(r->of, best->of) == 0 && after(r->stamp, best->stamp)))
-                best = r;
-        }
-        if (best == NULL || velum_kv_compare(best->of, base_of(t)) != 0) continue;
+    for (size_t i = 0; i < made; i++) {
+        const velum_kv_record *best = &records[i];
+        if (!stands(i, key) || !is_visible(t, best)) continue;
         any = true;
         t->sum += (uint64_t)best->sum;
         note(latest, best->stamp);
@@ -150,7 +182,7 @@ static void find_truth(truth *t, const char *key) {
     bool bytes, counted;
     memset(t, 0, sizeof *t);
     find_base(t, key);
-    bytes = t->base != NULL && t->base->op == VELUM_KV_SET;
+    bytes = is_set(t);
     counted = counts(t, key, &latest);
     if (counted && (!bytes || is_number(t->base->value))) {
         t->type = VELUM_KV_COUNTER;
@@ -226,6 +258,29 @@ static void check_members(const velum_kv *kv, const char *key, const truth *t) {
     }
 }
 
+static void check_own_counts(const velum_kv *kv, const char *key, const truth *t) {
+    for (uint16_t node = 1; node <= NODES; node++) {
+        const velum_kv_record *best = NULL;
+        velum_kv_record next = own(kv, key, node);
+        velum_kv_stamp zeros = {0, 0};
+        bool waits = false;
+        for (size_t i = 0; i < made; i++) {
+            const velum_kv_record *r = &records[i];
+            if (!stands(i, key) || r->stamp.node != node) continue;
+            if (!is_visible(t, r))
+                waits |= after(r->of, base_of(t));
+            else if (best == NULL || life_of(r) > life_of(best))
+                best = r;
+        }
+        if (best != NULL)
+            CHECK(goes_on(next, best->sum, best->fresh, best->of));
+        else if (is_set(t) && !waits)
+            CHECK(goes_on(next, 0, false, t->base->stamp));
+        else
+            CHECK(goes_on(next, 0, true, zeros));
+    }
+}
+
 static size_t check_key(const velum_kv *kv, const char *key) {
     truth t;
     parts_check c = {&t, 0, 0};
@@ -244,6 +299,7 @@ static size_t check_key(const velum_kv *kv, const char *key) {
     CHECK_EQ(velum_kv_parts(kv, text(key), check_part, &c), t.count);
     CHECK_EQ(c.seen, t.count);
     check_members(kv, key, &t);
+    check_own_counts(kv, key, &t);
     return t.type != VELUM_KV_NOTHING;
 }
 
@@ -295,7 +351,8 @@ static void tell_all(const velum_kv *kv, told *t) {
 }
 
 static bool same_record(const velum_kv_record *a, const velum_kv_record *b) {
-    return a->op == b->op && a->json == b->json && a->until_ms == b->until_ms && a->sum == b->sum &&
+    return a->op == b->op && a->json == b->json && a->fresh == b->fresh &&
+           a->until_ms == b->until_ms && a->sum == b->sum &&
            velum_kv_compare(a->stamp, b->stamp) == 0 && velum_kv_compare(a->of, b->of) == 0 &&
            same_bytes(a->key, b->key) && same_bytes(a->part, b->part) &&
            same_bytes(a->value, b->value);
@@ -380,7 +437,11 @@ static void make_record(void) {
         r->until_ms = 1 + rnd(1000);
     if (op == VELUM_KV_COUNT) {
         r->sum = (int64_t)rnd(2000) - 1000;
-        if (rnd(3) > 0) r->of = stamp_of(VELUM_KV_SET, VELUM_KV_DEL, key, NULL);
+        r->fresh = rnd(2) == 0;
+        if (r->fresh)
+            r->of = rnd(3) == 0 ? r->stamp : at(1 + rnd((uint32_t)r->stamp.time), r->stamp.node);
+        else
+            r->of = stamp_of(VELUM_KV_SET, rnd(4) > 0 ? VELUM_KV_SET : VELUM_KV_DEL, key, NULL);
     }
     if (op == VELUM_KV_REMOVE)
         r->of = stamp_of(VELUM_KV_ADD, VELUM_KV_ADD, key, (const char *)r->part.data);
@@ -406,6 +467,7 @@ static void merge_shuffled(velum_kv *kv) {
         uint32_t other = i + rnd((uint32_t)made - i), swapped = order[other];
         order[other] = order[i];
         order[i] = swapped;
+        if (rnd(100) == 0) velum_kv_mark(kv, 1 + i * AGES / (uint32_t)made);
         merge_watched(kv, &records[order[i]]);
         if (rnd(4) == 0) CHECK_EQ(velum_kv_merge(kv, &records[order[rnd(i + 1)]]), 0);
     }
@@ -428,46 +490,79 @@ typedef struct {
     size_t n;
 } leaf_sums;
 
-static void take_mark(void *owner, const velum_kv_record *r) {
+static void take_one(void *owner, const velum_kv_record *r) {
     leaf_sums *s = owner;
     s->n++;
     CHECK_EQ(velum_kv_merge(s->kv, r), 1);
 }
 
-/* The leaves together have what the walk has. */
-static void check_leaves(const velum_kv *kv) {
+/* The leaves together have what is in the sums, which is all but what is settled: so many. */
+static void check_leaves(const velum_kv *kv, size_t settled) {
     leaf_sums s = {open_kv(SIZE_MAX), 0};
     for (uint32_t leaf = 0; leaf < VELUM_KV_LEAVES; leaf++)
-        if (velum_kv_leaf(kv, leaf, take_mark, &s) != 0) abort();
-    CHECK_EQ(s.n, records_in(kv));
+        if (velum_kv_leaf(kv, leaf, take_one, &s) != 0) abort();
+    CHECK_EQ(s.n + settled, records_in(kv));
     check_same_sums(kv, s.kv);
     velum_kv_close(s.kv);
 }
 
-/* Without its tombstones a store shows the same; with everything deleted it has nothing. */
-static void check_collecting(velum_kv *kv) {
-    for (size_t i = 0; i < KEYS; i++) {
-        velum_kv_view before = look(kv, keys[i]), now;
-        velum_kv_stamp seen = {1 + rnd(TIMES_MAX), 1};
-        size_t tombstones = velum_kv_get_figures(kv).tombstones, dropped;
-        velum_kv_collect(kv, text(keys[i]), seen);
-        dropped = velum_kv_collect(kv, text(keys[i]), at(TIMES_MAX, 9));
-        now = look(kv, keys[i]);
-        CHECK(now.type == before.type && now.sum == before.sum && now.count == before.count);
-        CHECK(velum_kv_get_figures(kv).tombstones + dropped <= tombstones + 1);
-        CHECK_EQ(velum_kv_collect(kv, text(keys[i]), at(TIMES_MAX, 9)), 0);
+/* EXPIREs of keys that show nothing settle too. */
+static void take_idle_expiry(void *owner, const velum_kv_record *r) {
+    const leaf_sums *s = owner;
+    velum_kv_view view;
+    if (r->op == VELUM_KV_EXPIRE && velum_kv_look(s->kv, r->key, &view) == VELUM_KV_NOTHING)
+        ((leaf_sums *)owner)->n++;
+}
+
+static size_t idle_expiries(velum_kv *kv) {
+    leaf_sums s = {kv, 0};
+    velum_kv_walk walk = {0};
+    while (velum_kv_step(kv, &walk, 5, take_idle_expiry, &s)) {
     }
+    return s.n;
+}
+
+static void check_views(const velum_kv *kv, const velum_kv_view *before) {
+    for (size_t i = 0; i < KEYS; i++) {
+        velum_kv_view now = look(kv, keys[i]), was = before[i];
+        bool there = now.type != VELUM_KV_NOTHING;
+        CHECK(now.type == was.type && now.sum == was.sum && now.count == was.count);
+        CHECK(!there || now.until_ms == was.until_ms);
+    }
+}
+
+/* With its tombstones settled, and without them, a store shows the same; settled ones go on hiding
+ * what they hide. With everything deleted it has nothing. */
+static void check_tending(velum_kv *kv) {
+    velum_kv_view before[KEYS];
+    size_t all = velum_kv_get_figures(kv).tombstones, idle = idle_expiries(kv), some;
+    for (size_t i = 0; i < KEYS; i++)
+        before[i] = look(kv, keys[i]);
+    some = tend_all(kv, AGES / 2, 0);
+    CHECK(some > 0 && some < all);
+    CHECK_EQ(velum_kv_get_figures(kv).settled, some);
+    CHECK_EQ(some + tend_all(kv, AGES, 0), all);
+    CHECK_EQ(velum_kv_get_figures(kv).settled, all);
+    check_views(kv, before);
+    check_leaves(kv, all + idle);
+    for (size_t i = 0; i < made; i++)
+        CHECK_EQ(velum_kv_merge(kv, &records[i]), 0);
+    some = tend_all(kv, 0, AGES / 2);
+    CHECK(some > 0 && some < all);
+    CHECK_EQ(some + tend_all(kv, 0, AGES), all);
+    check_views(kv, before);
+    CHECK_EQ(velum_kv_get_figures(kv).tombstones, 0);
+    CHECK_EQ(idle_expiries(kv), 0);
     check_copy(kv);
     for (size_t i = 0; i < KEYS; i++) {
         velum_kv_record gone = del(TIMES_MAX + 1, 1, keys[i]);
         CHECK_EQ(velum_kv_merge(kv, &gone), 1);
         for (uint16_t node = 1; node <= NODES; node++)
-            CHECK_EQ(velum_kv_own_sum(kv, text(keys[i]), node), 0);
+            CHECK(goes_on(own(kv, keys[i], node), 0, true, at(0, 0)));
     }
     CHECK_EQ(velum_kv_get_figures(kv).keys, 0);
     CHECK_EQ(velum_kv_get_figures(kv).tombstones, KEYS);
-    for (size_t i = 0; i < KEYS; i++)
-        CHECK_EQ(velum_kv_collect(kv, text(keys[i]), at(TIMES_MAX + 1, 1)), 1);
+    CHECK_EQ(tend_all(kv, AGES, AGES), KEYS);
     CHECK(root_sum(kv) == 0 && records_in(kv) == 0);
     CHECK_EQ(velum_kv_get_figures(kv).bytes, 0);
 }
@@ -484,8 +579,8 @@ static void run(void) {
         check_same(stores[0], stores[i]);
     }
     check_copy(stores[0]);
-    check_leaves(stores[0]);
-    check_collecting(stores[0]);
+    check_leaves(stores[0], 0);
+    check_tending(stores[0]);
     for (size_t i = 0; i < STORES; i++)
         velum_kv_close(stores[i]);
 }
@@ -501,6 +596,161 @@ static void run_closely(void) {
     velum_kv_close(kv);
 }
 
+/* ---- nodes that drop tombstones at different times ---- */
+
+typedef struct {
+    velum_kv *kv;
+    uint64_t clock, skew;
+} node;
+
+static node nodes[NODES];
+static uint32_t leaves[KEYS];      /* of the keys */
+static int64_t sums[KEYS];         /* what every node has added since the key was deleted */
+static bool there[KEYS][PARTS];    /* elements that were added and not removed since then */
+static velum_kv_record dels[KEYS]; /* the last one of each key */
+
+static velum_kv_stamp stamp_by(uint16_t id) {
+    node *n = &nodes[id - 1];
+    uint64_t now = (made + n->skew) << 8;
+    n->clock = now > n->clock ? now : (n->clock | 1) + 1;
+    made++; /* time goes on */
+    return at(n->clock, id);
+}
+
+static void hear(uint16_t id, const velum_kv_record *r) {
+    node *n = &nodes[id - 1];
+    if (r->stamp.time > n->clock) n->clock = r->stamp.time;
+    CHECK(velum_kv_merge(n->kv, r) >= 0);
+}
+
+static void write_by(uint16_t id, velum_kv_record r) {
+    r.stamp = stamp_by(id);
+    if (r.fresh && r.of.node == 0) r.of = r.stamp;
+    CHECK_EQ(velum_kv_merge(nodes[id - 1].kv, &r), 1);
+    if (r.op == VELUM_KV_DEL) /* its key lies in a literal */
+        for (size_t i = 0; i < KEYS; i++)
+            if (is_text(r.key, keys[i])) dels[i] = r;
+}
+
+static void count_by(uint16_t id, size_t key) {
+    velum_kv_record r = own(nodes[id - 1].kv, keys[key], id);
+    int64_t by = (int64_t)rnd(20) - 5;
+    r.sum += by;
+    sums[key] += by;
+    write_by(id, r);
+}
+
+static void hear_one(void *owner, const velum_kv_record *r) {
+    hear(*(const uint16_t *)owner, r);
+}
+
+/* What one sends another: all that is in its sums. */
+static void pull(uint16_t to, uint16_t from) {
+    for (size_t i = 0; to != from && i < KEYS; i++)
+        CHECK_EQ(velum_kv_leaf(nodes[from - 1].kv, leaves[i], hear_one, &to), 0);
+}
+
+static void pull_all(void) {
+    for (uint16_t round = 0; round < 2; round++)
+        for (uint16_t i = 1; i < NODES; i++) {
+            pull(i + 1, i);
+            pull(i, i + 1);
+        }
+    for (uint16_t i = NODES; i > 1; i--)
+        pull(i - 1, i);
+}
+
+static void check_nodes(void) {
+    for (uint16_t id = 1; id <= NODES; id++) {
+        velum_kv *kv = nodes[id - 1].kv;
+        check_same_sums(nodes[0].kv, kv);
+        for (size_t i = 0; i < KEYS; i++) {
+            velum_kv_view view = look(kv, keys[i]);
+            velum_kv_stamp when;
+            size_t count = 0;
+            for (size_t part = 0; part < PARTS; part++) {
+                count += there[i][part];
+                if (i % 2 == 0) continue;
+                CHECK_EQ(velum_kv_member(kv, text(keys[i]), text(parts[part]), &when),
+                         there[i][part]);
+            }
+            CHECK_EQ(view.sum, sums[i]);
+            CHECK_EQ(view.count, count);
+        }
+    }
+}
+
+/* Some nodes count on a key, or add to and remove from it. Each element has one node that does so:
+ * who removes has seen what was added. */
+static void use_key(size_t key) {
+    for (size_t n = rnd(6); n > 0; n--) {
+        uint16_t id = (uint16_t)(1 + rnd(NODES));
+        size_t part = rnd(PARTS);
+        if (key % 2 == 0) {
+            count_by(id, key);
+        } else {
+            velum_kv_stamp when;
+            id = (uint16_t)(1 + part % NODES);
+            if (rnd(2) == 0)
+                write_by(id, add(0, 0, keys[key], parts[part]));
+            else if (velum_kv_member(nodes[id - 1].kv, text(keys[key]), text(parts[part]), &when))
+                write_by(id, take_out(0, 0, keys[key], parts[part], when));
+            there[key][part] =
+                velum_kv_member(nodes[id - 1].kv, text(keys[key]), text(parts[part]), &when);
+        }
+        if (rnd(3) == 0) pull((uint16_t)(1 + rnd(NODES)), (uint16_t)(1 + rnd(NODES)));
+        if (rnd(3) == 0) hear((uint16_t)(1 + rnd(NODES)), &dels[key]); /* once more */
+    }
+}
+
+static void open_nodes(void) {
+    velum_kv *all = open_kv(SIZE_MAX);
+    size_t found = 0;
+    for (size_t i = 0; i < KEYS; i++)
+        CHECK_EQ(merge(all, del(2, 1, keys[i])), 1);
+    for (uint32_t leaf = 0; leaf < VELUM_KV_LEAVES; leaf++) {
+        size_t n = 0;
+        CHECK_EQ(velum_kv_leaf(all, leaf, count_record, &n), 0);
+        if (n > 0) leaves[found++] = leaf;
+    }
+    CHECK_EQ(found, KEYS);
+    velum_kv_close(all);
+    made = 0;
+    memset(sums, 0, sizeof sums);
+    memset(there, 0, sizeof there);
+    for (size_t i = 0; i < NODES; i++)
+        nodes[i] = (node){open_kv(SIZE_MAX), 0, rnd(3) * 1000};
+}
+
+/* Every key is deleted by someone; all have that; some have dropped it, some have settled it; and
+ * then it is used again. */
+static void run_nodes(void) {
+    open_nodes();
+    for (size_t epoch = 0; epoch < EPOCHS; epoch++) {
+        bool dropping = rnd(2) == 0;
+        for (size_t i = 0; i < KEYS; i++) {
+            uint16_t id = (uint16_t)(1 + rnd(NODES));
+            write_by(id, del(0, 0, keys[i]));
+            sums[i] = 0;
+            memset(there[i], 0, sizeof there[i]);
+        }
+        pull_all();
+        check_nodes();
+        for (size_t i = 0; i < NODES; i++) /* what is dropped was settled everywhere */
+            if (dropping || rnd(2) == 0) tend_all(nodes[i].kv, AGES, 0);
+        for (size_t i = 0; i < NODES; i++)
+            if (dropping && rnd(2) == 0) tend_all(nodes[i].kv, AGES, AGES);
+        for (size_t i = 0; i < KEYS; i++)
+            use_key(i);
+        pull_all();
+        for (size_t i = 0; i < NODES; i++)
+            tend_all(nodes[i].kv, AGES, 0);
+        check_nodes();
+    }
+    for (size_t i = 0; i < NODES; i++)
+        velum_kv_close(nodes[i].kv);
+}
+
 int main(int argc, char **argv) {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     for (uint64_t round = 0; round < (argc > 1 ? 1 : ROUNDS); round++) {
@@ -508,6 +758,7 @@ int main(int argc, char **argv) {
         state = (seed + round) * UINT64_C(0x9e3779b97f4a7c15) + 1;
         run();
         run_closely();
+        run_nodes();
         if (check_failed_count != failed_before)
             printf("seed %llu\n", (unsigned long long)(seed + round));
     }

@@ -48,9 +48,9 @@ static bool same_bytes(velum_kv_bytes a, velum_kv_bytes b) {
 
 static bool same(const velum_kv_record *a, const velum_kv_record *b) {
     return a->op == b->op && a->json == b->json && velum_kv_compare(a->stamp, b->stamp) == 0 &&
-           velum_kv_compare(a->of, b->of) == 0 && a->until_ms == b->until_ms && a->sum == b->sum &&
-           same_bytes(a->key, b->key) && same_bytes(a->part, b->part) &&
-           same_bytes(a->value, b->value);
+           velum_kv_compare(a->of, b->of) == 0 && a->fresh == b->fresh &&
+           a->until_ms == b->until_ms && a->sum == b->sum && same_bytes(a->key, b->key) &&
+           same_bytes(a->part, b->part) && same_bytes(a->value, b->value);
 }
 
 /* Reads from memory of just this size into just as much; what was read lies there until the next
@@ -104,12 +104,13 @@ static const struct {
     velum_kv_record record;
 } known[] = {
     {"status=active\t@0199f3a1c2000000-7 set #1a8a2dc6\n",
-     {VELUM_KV_SET, 0, {T0, 7}, ZEROS, 0, 0, BYTES("status"), NO_BYTES, BYTES("active")}},
+     {VELUM_KV_SET, 0, 0, {T0, 7}, ZEROS, 0, 0, BYTES("status"), NO_BYTES, BYTES("active")}},
     {"a=\t@0000000000000001-1 set #bf5b3ca3\n",
-     {VELUM_KV_SET, 0, {1, 1}, ZEROS, 0, 0, BYTES("a"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_SET, 0, 0, {1, 1}, ZEROS, 0, 0, BYTES("a"), NO_BYTES, NO_BYTES}},
     {"robot_A/position={\"x\": 1}\t@ffffffffffffffff-65535 set json #356f211f\n",
      {VELUM_KV_SET,
       1,
+      0,
       {UINT64_MAX, UINT16_MAX},
       ZEROS,
       0,
@@ -120,6 +121,7 @@ static const struct {
     {"k=v\t@0123456789abcdef-300 set json until=1760000000000 #a939b362\n",
      {VELUM_KV_SET,
       1,
+      0,
       {UINT64_C(0x0123456789abcdef), 300},
       ZEROS,
       UINT64_C(1760000000000),
@@ -129,6 +131,7 @@ static const struct {
       BYTES("v")}},
     {"k=v\t@0123456789abcdef-300 set until=18446744073709551615 #59f22702\n",
      {VELUM_KV_SET,
+      0,
       0,
       {UINT64_C(0x0123456789abcdef), 300},
       ZEROS,
@@ -140,6 +143,7 @@ static const struct {
     {"a\\x3db=c=d\\\\ \\n\\r\\t\\x00\\x1f\\x7f\xc3\xa9\t@0199f3a1c2000000-7 set #de085659\n",
      {VELUM_KV_SET,
       0,
+      0,
       {T0, 7},
       ZEROS,
       0,
@@ -148,29 +152,38 @@ static const struct {
       NO_BYTES,
       BYTES("c=d\\ \n\r\t\0\x1f\x7f\xc3\xa9")}},
     {"gone=\t@0199f3a1c2000001-10 del #3f824a6f\n",
-     {VELUM_KV_DEL, 0, {T0 + 1, 10}, ZEROS, 0, 0, BYTES("gone"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_DEL, 0, 0, {T0 + 1, 10}, ZEROS, 0, 0, BYTES("gone"), NO_BYTES, NO_BYTES}},
     {"k=\t@0199f3a1c2000001-10 expire #49aaedf2\n",
-     {VELUM_KV_EXPIRE, 0, {T0 + 1, 10}, ZEROS, 0, 0, BYTES("k"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_EXPIRE, 0, 0, {T0 + 1, 10}, ZEROS, 0, 0, BYTES("k"), NO_BYTES, NO_BYTES}},
     {"k=\t@0199f3a1c2000001-10 expire until=1 #df502fd5\n",
-     {VELUM_KV_EXPIRE, 0, {T0 + 1, 10}, ZEROS, 1, 0, BYTES("k"), NO_BYTES, NO_BYTES}},
-    {"hits=0\t@0199f3a1c2000002-1 count #94b3a710\n",
-     {VELUM_KV_COUNT, 0, {T0 + 2, 1}, ZEROS, 0, 0, BYTES("hits"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_EXPIRE, 0, 0, {T0 + 1, 10}, ZEROS, 1, 0, BYTES("k"), NO_BYTES, NO_BYTES}},
+    {"hits=0\t@0199f3a1c2000002-1 count since=0199f3a1c2000002-1 #0e92321c\n",
+     {VELUM_KV_COUNT, 0, 1, {T0 + 2, 1}, {T0 + 2, 1}, 0, 0, BYTES("hits"), NO_BYTES, NO_BYTES}},
     {"hits=-9223372036854775808\t@0199f3a1c2000002-1 count base=0199f3a1c2000000-7 #3aba24ad\n",
-     {VELUM_KV_COUNT, 0, {T0 + 2, 1}, {T0, 7}, 0, INT64_MIN, BYTES("hits"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_COUNT, 0, 0, {T0 + 2, 1}, {T0, 7}, 0, INT64_MIN, BYTES("hits"), NO_BYTES, NO_BYTES}},
     {"hits=9223372036854775807\t@0199f3a1c2000002-1 count base=0000000000000000-1 #8ddac217\n",
-     {VELUM_KV_COUNT, 0, {T0 + 2, 1}, {0, 1}, 0, INT64_MAX, BYTES("hits"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_COUNT, 0, 0, {T0 + 2, 1}, {0, 1}, 0, INT64_MAX, BYTES("hits"), NO_BYTES, NO_BYTES}},
     {"tags=red = #1\t@0199f3a1c2000003-2 add #2ec464f4\n",
-     {VELUM_KV_ADD, 0, {T0 + 3, 2}, ZEROS, 0, 0, BYTES("tags"), BYTES("red = #1"), NO_BYTES}},
+     {VELUM_KV_ADD, 0, 0, {T0 + 3, 2}, ZEROS, 0, 0, BYTES("tags"), BYTES("red = #1"), NO_BYTES}},
     {"tags=\t@0199f3a1c2000003-2 add #2d32d513\n",
-     {VELUM_KV_ADD, 0, {T0 + 3, 2}, ZEROS, 0, 0, BYTES("tags"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_ADD, 0, 0, {T0 + 3, 2}, ZEROS, 0, 0, BYTES("tags"), NO_BYTES, NO_BYTES}},
     {"tags=red\t@0199f3a1c2000004-3 remove of=0199f3a1c2000003-2 #89d4e959\n",
-     {VELUM_KV_REMOVE, 0, {T0 + 4, 3}, {T0 + 3, 2}, 0, 0, BYTES("tags"), BYTES("red"), NO_BYTES}},
+     {VELUM_KV_REMOVE,
+      0,
+      0,
+      {T0 + 4, 3},
+      {T0 + 3, 2},
+      0,
+      0,
+      BYTES("tags"),
+      BYTES("red"),
+      NO_BYTES}},
     {"h=v w\t@0199f3a1c2000005-4 field field=a\\x20b\\x3d#\\\\ #ec29f4e8\n",
-     {VELUM_KV_FIELD, 0, {T0 + 5, 4}, ZEROS, 0, 0, BYTES("h"), BYTES("a b=#\\"), BYTES("v w")}},
+     {VELUM_KV_FIELD, 0, 0, {T0 + 5, 4}, ZEROS, 0, 0, BYTES("h"), BYTES("a b=#\\"), BYTES("v w")}},
     {"h=\t@0199f3a1c2000005-4 field field= #ed9a5339\n",
-     {VELUM_KV_FIELD, 0, {T0 + 5, 4}, ZEROS, 0, 0, BYTES("h"), NO_BYTES, NO_BYTES}},
+     {VELUM_KV_FIELD, 0, 0, {T0 + 5, 4}, ZEROS, 0, 0, BYTES("h"), NO_BYTES, NO_BYTES}},
     {"h=\t@0199f3a1c2000006-4 unfield field=name #95c1f1a1\n",
-     {VELUM_KV_UNFIELD, 0, {T0 + 6, 4}, ZEROS, 0, 0, BYTES("h"), BYTES("name"), NO_BYTES}},
+     {VELUM_KV_UNFIELD, 0, 0, {T0 + 6, 4}, ZEROS, 0, 0, BYTES("h"), BYTES("name"), NO_BYTES}},
 };
 
 static void test_known_lines(void) {
@@ -298,7 +311,9 @@ static velum_kv_record random_record(void) {
         r.until_ms = random_number();
     if (r.op == VELUM_KV_SET || r.op == VELUM_KV_FIELD) r.value = random_bytes(value, 0);
     if (r.op >= VELUM_KV_ADD) r.part = random_bytes(part, 0);
-    if (r.op == VELUM_KV_REMOVE || (r.op == VELUM_KV_COUNT && chance(2))) r.of = random_stamp();
+    if (r.op == VELUM_KV_COUNT) r.fresh = chance(2);
+    if (r.op == VELUM_KV_REMOVE || r.op == VELUM_KV_COUNT) r.of = random_stamp();
+    if (r.fresh) r.of = (velum_kv_stamp){r.stamp.time >> below(64), r.stamp.node};
     if (r.op == VELUM_KV_COUNT)
         r.sum = chance(2) ? (int64_t)(random_number() >> 1) : -1 - (int64_t)(random_number() >> 1);
     return r;
@@ -391,100 +406,109 @@ static void test_changed_lines(void) {
     CHECK(records > ROUNDS / 10 && records < 4 * ROUNDS);
 }
 
-#define AT "\t@0199f3a1c2000000-7 "
+#define AT    "\t@0199f3a1c2000000-7 "
+#define SINCE "since=0199f3a1c2000000-7 "
 /* What a right check does not make a record. */
-static const char *const refused[] = {"",
-                                      " ",
-                                      "k",
-                                      "k=v ",
-                                      "k=v\t",
-                                      "k=v\t ",
-                                      "k=v\t@",
-                                      "=v" AT "set ",
-                                      "k" AT "set ",
-                                      "k=v" AT "set",
-                                      "k=v" AT " set ",
-                                      "k=v" AT "set  ",
-                                      "k=v" AT "set\t",
-                                      "k=v\t" AT "set ",
-                                      "k=v" AT "",
-                                      "k=v" AT " ",
-                                      "k=v" AT "SET ",
-                                      "k=v" AT "sets ",
-                                      "k=v" AT "se ",
-                                      "k=v" AT "json ",
-                                      "k=v" AT "get ",
-                                      "k=v" AT "del ",
-                                      "k=v" AT "expire ",
-                                      "k=v" AT "unfield ",
-                                      "k=v" AT "unfield field=f ",
-                                      "k=v" AT "set json json ",
-                                      "k=v" AT "set until=1 json ",
-                                      "k=v" AT "set until=1 until=1 ",
-                                      "k=v" AT "set until=0 ",
-                                      "k=v" AT "set until=01 ",
-                                      "k=v" AT "set until= ",
-                                      "k=v" AT "set until=-1 ",
-                                      "k=v" AT "set until=+1 ",
-                                      "k=v" AT "set until=1x ",
-                                      "k=v" AT "set until=18446744073709551616 ",
-                                      "k=v" AT "set until=28446744073709551615 ",
-                                      "k=v" AT "set until=100000000000000000000 ",
-                                      "k=v" AT "set base=0000000000000001-1 ",
-                                      "k=v" AT "set of=0000000000000001-1 ",
-                                      "k=v" AT "set field=f ",
-                                      "k=" AT "del json ",
-                                      "k=" AT "del until=1 ",
-                                      "k=" AT "expire json ",
-                                      "k=" AT "count ",
-                                      "k=+1" AT "count ",
-                                      "k=-0" AT "count ",
-                                      "k=01" AT "count ",
-                                      "k=-01" AT "count ",
-                                      "k=-" AT "count ",
-                                      "k=1 " AT "count ",
-                                      "k=0x1" AT "count ",
-                                      "k=\\x31" AT "count ",
-                                      "k=9223372036854775808" AT "count ",
-                                      "k=-9223372036854775809" AT "count ",
-                                      "k=99999999999999999999" AT "count ",
-                                      "k=1" AT "count base= ",
-                                      "k=1" AT "count base=0000000000000000-0 ",
-                                      "k=1" AT "count base=0000000000000001-0 ",
-                                      "k=1" AT "count of=0000000000000001-1 ",
-                                      "k=v" AT "add of=0000000000000001-1 ",
-                                      "k=v" AT "remove ",
-                                      "k=v" AT "remove base=0000000000000001-1 ",
-                                      "k=v" AT "remove of=0000000000000000-0 ",
-                                      "k=v" AT "field ",
-                                      "k=v" AT "field json field=f ",
-                                      "k=v" AT "field field=f g ",
-                                      "k=v" AT "field field=f=g ",
-                                      "k=v" AT "field field=f\\",
-                                      "k=v" AT "field field=f",
-                                      "k=v\t@0199f3a1c200000-7 set ",
-                                      "k=v\t@00199f3a1c2000000-7 set ",
-                                      "k=v\t@0199F3a1c2000000-7 set ",
-                                      "k=v\t@0199g3a1c2000000-7 set ",
-                                      "k=v\t@0199f3a1c2000000-07 set ",
-                                      "k=v\t@0199f3a1c2000000-0 set ",
-                                      "k=v\t@0199f3a1c2000000- set ",
-                                      "k=v\t@0199f3a1c2000000-65536 set ",
-                                      "k=v\t@0199f3a1c2000000-65543 set ",
-                                      "k=v\t@0199f3a1c2000000-4294967303 set ",
-                                      "k=v\t@0199f3a1c2000000--7 set ",
-                                      "k=v\t@0199f3a1c2000000 7 set ",
-                                      "k=v\t0199f3a1c2000000-7 set ",
-                                      "k=v\t @0199f3a1c2000000-7 set ",
-                                      "k=v\\" AT "set ",
-                                      "k=v\\x" AT "set ",
-                                      "k=v\\x0" AT "set ",
-                                      "k=v\\x0g" AT "set ",
-                                      "k=v\\q" AT "set ",
-                                      "k\\=v" AT "set ",
-                                      "k=\\x3d" AT "set ",
-                                      "k=\\x20" AT "set ",
-                                      "k\\x20=v" AT "set "};
+static const char *const refused[] = {
+    "",
+    " ",
+    "k",
+    "k=v ",
+    "k=v\t",
+    "k=v\t ",
+    "k=v\t@",
+    "=v" AT "set ",
+    "k" AT "set ",
+    "k=v" AT "set",
+    "k=v" AT " set ",
+    "k=v" AT "set  ",
+    "k=v" AT "set\t",
+    "k=v\t" AT "set ",
+    "k=v" AT "",
+    "k=v" AT " ",
+    "k=v" AT "SET ",
+    "k=v" AT "sets ",
+    "k=v" AT "se ",
+    "k=v" AT "json ",
+    "k=v" AT "get ",
+    "k=v" AT "del ",
+    "k=v" AT "expire ",
+    "k=v" AT "unfield ",
+    "k=v" AT "unfield field=f ",
+    "k=v" AT "set json json ",
+    "k=v" AT "set until=1 json ",
+    "k=v" AT "set until=1 until=1 ",
+    "k=v" AT "set until=0 ",
+    "k=v" AT "set until=01 ",
+    "k=v" AT "set until= ",
+    "k=v" AT "set until=-1 ",
+    "k=v" AT "set until=+1 ",
+    "k=v" AT "set until=1x ",
+    "k=v" AT "set until=18446744073709551616 ",
+    "k=v" AT "set until=28446744073709551615 ",
+    "k=v" AT "set until=100000000000000000000 ",
+    "k=v" AT "set base=0000000000000001-1 ",
+    "k=v" AT "set of=0000000000000001-1 ",
+    "k=v" AT "set field=f ",
+    "k=" AT "del json ",
+    "k=" AT "del until=1 ",
+    "k=" AT "expire json ",
+    "k=" AT "count " SINCE,
+    "k=+1" AT "count " SINCE,
+    "k=-0" AT "count " SINCE,
+    "k=01" AT "count " SINCE,
+    "k=-01" AT "count " SINCE,
+    "k=-" AT "count " SINCE,
+    "k=1 " AT "count " SINCE,
+    "k=0x1" AT "count " SINCE,
+    "k=\\x31" AT "count " SINCE,
+    "k=9223372036854775808" AT "count " SINCE,
+    "k=-9223372036854775809" AT "count " SINCE,
+    "k=99999999999999999999" AT "count " SINCE,
+    "k=1" AT "count ",
+    "k=1" AT "count since= ",
+    "k=1" AT "count since=0000000000000001-8 ",
+    "k=1" AT "count since=0199f3a1c2000001-7 ",
+    "k=1" AT "count base=0000000000000001-1 since=0000000000000001-7 ",
+    "k=1" AT "count since=0000000000000001-7 base=0000000000000001-1 ",
+    "k=1" AT "remove since=0000000000000001-7 ",
+    "k=1" AT "count base= ",
+    "k=1" AT "count base=0000000000000000-0 ",
+    "k=1" AT "count base=0000000000000001-0 ",
+    "k=1" AT "count of=0000000000000001-1 ",
+    "k=v" AT "add of=0000000000000001-1 ",
+    "k=v" AT "remove ",
+    "k=v" AT "remove base=0000000000000001-1 ",
+    "k=v" AT "remove of=0000000000000000-0 ",
+    "k=v" AT "field ",
+    "k=v" AT "field json field=f ",
+    "k=v" AT "field field=f g ",
+    "k=v" AT "field field=f=g ",
+    "k=v" AT "field field=f\\",
+    "k=v" AT "field field=f",
+    "k=v\t@0199f3a1c200000-7 set ",
+    "k=v\t@00199f3a1c2000000-7 set ",
+    "k=v\t@0199F3a1c2000000-7 set ",
+    "k=v\t@0199g3a1c2000000-7 set ",
+    "k=v\t@0199f3a1c2000000-07 set ",
+    "k=v\t@0199f3a1c2000000-0 set ",
+    "k=v\t@0199f3a1c2000000- set ",
+    "k=v\t@0199f3a1c2000000-65536 set ",
+    "k=v\t@0199f3a1c2000000-65543 set ",
+    "k=v\t@0199f3a1c2000000-4294967303 set ",
+    "k=v\t@0199f3a1c2000000--7 set ",
+    "k=v\t@0199f3a1c2000000 7 set ",
+    "k=v\t0199f3a1c2000000-7 set ",
+    "k=v\t @0199f3a1c2000000-7 set ",
+    "k=v\\" AT "set ",
+    "k=v\\x" AT "set ",
+    "k=v\\x0" AT "set ",
+    "k=v\\x0g" AT "set ",
+    "k=v\\q" AT "set ",
+    "k\\=v" AT "set ",
+    "k=\\x3d" AT "set ",
+    "k=\\x20" AT "set ",
+    "k\\x20=v" AT "set "};
 
 static void test_refused_lines(void) {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
@@ -659,6 +683,7 @@ static void test_room(void) {
 #define A_SET    0
 #define A_DEL    6
 #define AN_ENDED 8
+#define FRESH    9
 #define A_COUNT  10
 #define AN_ADD   12
 #define A_REMOVE 14
@@ -686,6 +711,9 @@ static void test_refused_records(void) {
     REFUSED_WITH(A_REMOVE, r.of.node = 0);
     REFUSED_WITH(A_REMOVE, (r.of.node = 0, r.of.time = 0));
     REFUSED_WITH(A_COUNT, r.of.node = 0);
+    REFUSED_WITH(A_COUNT, (r.of.node = 0, r.of.time = 0));
+    REFUSED_WITH(A_COUNT, r.fresh = true); /* since another node's stamp */
+    REFUSED_WITH(FRESH, r.of.time = r.stamp.time + 1);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         velum_kv_op op = known[i].record.op;
         bool ends = op == VELUM_KV_SET || op == VELUM_KV_EXPIRE;
@@ -693,6 +721,7 @@ static void test_refused_records(void) {
         if (op != VELUM_KV_SET) REFUSED_WITH(i, r.json = true);
         if (!ends) REFUSED_WITH(i, r.until_ms = 1);
         if (op != VELUM_KV_COUNT) REFUSED_WITH(i, r.sum = -1);
+        if (op != VELUM_KV_COUNT) REFUSED_WITH(i, r.fresh = true);
         if (op != VELUM_KV_COUNT && op != VELUM_KV_REMOVE) {
             REFUSED_WITH(i, r.of.time = 1);
             REFUSED_WITH(i, r.of.node = 1);

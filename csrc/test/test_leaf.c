@@ -26,7 +26,7 @@ static void on_dropped(void *user, const velum_event *closed) {
 }
 
 static int open_leaf(uint16_t id, velum_addr listen, velum_addr seed) {
-    velum_hub_config hub = {VELUM_LEAF_LINKS_MAX, 1024u * 1024u, true};
+    velum_hub_config hub = {VELUM_LEAF_LINKS_MAX, 1024u * 1024u, true, 0};
     velum_leaf_config config = {.id = id,
                                 .slots = id != 0 ? 1 : 0,
                                 .listen = listen,

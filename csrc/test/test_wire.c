@@ -143,7 +143,7 @@ static void test_header(void) {
         velum_wire_put_header(buf, (uint8_t)type, UINT32_MAX, 0);
         CHECK_EQ(velum_wire_header(buf, 16, &h), VELUM_E_FRAME_LENGTH);
     }
-    CHECK_EQ(types, 46);
+    CHECK_EQ(types, 58);
 }
 
 /* A stranger is refused at the first byte that is wrong. */
@@ -480,7 +480,7 @@ static void test_invalid_vectors(const char *folder) {
 
 int main(int argc, char **argv) {
     static const char *const groups[] = {"link",  "work",      "jobs",   "modules", "members",
-                                         "query", "datagrams", "chunks", "names"};
+                                         "query", "datagrams", "chunks", "names",   "kv"};
     sample_link();
     sample_work();
     sample_rest();

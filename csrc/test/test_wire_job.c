@@ -563,7 +563,7 @@ static void test_refused_steps_change_nothing(void) {
 /* ---- larger things ---- */
 
 /* More room than a frame may take. */
-static uint8_t roomy[RECODE_BYTES_MAX + 64];
+static uint8_t roomy[VELUM_HEADER_BYTES + VELUM_FRAME_BYTES_MAX + 64];
 
 /* Values or failures until there is no room; how many there were. */
 static uint32_t fill(velum_slices_writer *w, uint32_t step, bool failing) {
@@ -584,7 +584,7 @@ static void test_largest_slices(void) {
     CHECK_EQ(velum_wire_slices_fail(&w, 0, 1, text_of("!", 1)), VELUM_E_FULL);
     CHECK_EQ(velum_wire_slices_fail(&w, 0, 1, text_of(NULL, 0)), 0); /* fits to the byte */
     recodes(roomy, velum_wire_slices_end(&w, 0, 0, 0));
-    CHECK_EQ(w.used, RECODE_BYTES_MAX);
+    CHECK_EQ(w.used, VELUM_HEADER_BYTES + VELUM_FRAME_BYTES_MAX);
     CHECK_EQ(fill(&w, 2, false), (VELUM_FRAME_BYTES_MAX - 17) / 16);
     recodes(roomy, velum_wire_slices_end(&w, 0, 0, 0));
     CHECK_EQ(fill(&w, 3, true), UINT16_MAX);

@@ -43,7 +43,7 @@ static void on_other(void *user, const velum_event *event) {
 }
 
 static velum_hub *open_end(uint8_t role, uint16_t id, velum_fd fd, velum_handle *link) {
-    velum_hub_config config = {2, 64u * 1024u * 1024u, true};
+    velum_hub_config config = {2, 64u * 1024u * 1024u, true, 0};
     velum_hello hello = {.role = role, .id = id, .slots = 1};
     velum_hub *hub;
     CHECK_EQ(velum_hub_open(&hub, &config), 0);

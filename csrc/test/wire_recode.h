@@ -10,9 +10,10 @@
 #include <string.h>
 
 #include "wire_bytes.h"
+#include "wire_kv.h"
 #include "wire_store.h"
 
-#define RECODE_BYTES_MAX (VELUM_HEADER_BYTES + VELUM_FRAME_BYTES_MAX)
+#define RECODE_BYTES_MAX (VELUM_HEADER_BYTES + VELUM_KV_FRAME_BYTES_MAX)
 
 static int recode_sync(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
     velum_member *members;
@@ -163,6 +164,28 @@ static int recode_file_payload(const velum_header *h, const uint8_t *p, uint8_t 
         return VELUM_E_FRAME_TYPE;
     }
 }
+
+/* As recode_payload, of the frames of the key-value state. */
+static int recode_kv_payload(const velum_header *h, const uint8_t *p, uint8_t *out, size_t cap) {
+    switch (h->type) {
+        RECODE(KV_DO, kv_do, kv_do, (out, cap, h->correlation, &m))
+        RECODE(KV_DONE, kv_done, kv_done, (out, cap, h->correlation, &m))
+        RECODE(KV_RECORDS, kv_records, kv_records, (out, cap, h->correlation, &m))
+        RECODE(KV_ASK, kv_ask, kv_nodes, (out, cap, h->correlation, &m))
+        RECODE(KV_SUMS, kv_sums, kv_nodes, (out, cap, h->correlation, &m))
+        RECODE(KV_END, kv_end, kv_end, (out, cap, h->correlation, &m))
+        RECODE(KV_WATCH, kv_watch, kv_watch_ask, (out, cap, h->correlation, &m))
+        RECODE(KV_PUBLISH, kv_publish, kv_published, (out, cap, h->correlation, &m))
+        RECODE_LIST(KV_LEAVES, kv_leaves)
+    case VELUM_F_KV_HEARD:
+        return velum_wire_put_empty(out, cap, h->type, h->correlation);
+    case VELUM_F_KV_CHANGES:
+    case VELUM_F_KV_TALK:
+        return recode_plain(h, p, out, cap);
+    default:
+        return VELUM_E_FRAME_TYPE;
+    }
+}
 #undef RECODE_LIST
 
 /* Payload `p` of h->length bytes. Returns the length of the frame written to `out`, or the error.
@@ -200,7 +223,8 @@ static int recode_payload(const velum_header *h, const uint8_t *p, uint8_t *out,
     case VELUM_F_ANSWER:
         return recode_plain(h, p, out, cap);
     default:
-        return recode_file_payload(h, p, out, cap);
+        return h->type >= VELUM_F_KV_DO ? recode_kv_payload(h, p, out, cap)
+                                        : recode_file_payload(h, p, out, cap);
     }
 }
 #undef RECODE

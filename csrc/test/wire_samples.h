@@ -123,15 +123,28 @@ static void test_prefixes(const sample *s) {
     }
 }
 
+/* Whether what stands last in a frame of this type goes to the payload's end, whatever it is: then
+ * a shorter or longer payload is one of other contents. */
+static bool is_open(uint8_t type) {
+    return type == VELUM_F_ANSWER || type == VELUM_F_KV_DO || type == VELUM_F_KV_DONE ||
+           type == VELUM_F_KV_RECORDS || type == VELUM_F_KV_CHANGES || type == VELUM_F_KV_PUBLISH ||
+           type == VELUM_F_KV_TALK;
+}
+
 static void test_short_payloads(const sample *s) {
     velum_header h;
-    if (is_datagram(s) || s->bytes[3] == VELUM_F_ANSWER || s->size == VELUM_HEADER_BYTES) return;
+    if (is_datagram(s) || s->size == VELUM_HEADER_BYTES) return;
     for (size_t n = VELUM_HEADER_BYTES; n < s->size; n++) {
         uint8_t *copy = exact_copy(s->bytes + VELUM_HEADER_BYTES, n - VELUM_HEADER_BYTES);
         h.type = s->bytes[3];
         h.length = (uint32_t)(n - VELUM_HEADER_BYTES);
         h.correlation = 0;
-        CHECK_EQ(recode_payload(&h, copy, out, sizeof out), VELUM_E_PAYLOAD);
+        int got = recode_payload(&h, copy, out, sizeof out);
+        if (is_open(h.type) && got >= 0) {
+            CHECK_EQ(got, n);
+        } else {
+            CHECK_EQ(got, VELUM_E_PAYLOAD);
+        }
         free(copy);
     }
 }
@@ -144,7 +157,7 @@ static void test_one_byte_more(const sample *s) {
     longer[s->size] = 0;
     velum_wire_put_header(longer, s->bytes[3], (uint32_t)(s->size - VELUM_HEADER_BYTES + 1), 0);
     got = recode_exact(longer, s->size + 1);
-    if (s->bytes[3] != VELUM_F_ANSWER) CHECK(got == VELUM_E_PAYLOAD || got == VELUM_E_FRAME_LENGTH);
+    if (!is_open(s->bytes[3])) CHECK(got == VELUM_E_PAYLOAD || got == VELUM_E_FRAME_LENGTH);
     free(longer);
 }
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import protocol as p
 from file_vectors import chunk_vectors, invalid_chunks, invalid_names, name_vectors
+from kv_vectors import invalid_kv, kv_vectors
 from protocol import build, raw
 from typical import (
     EDGES,
@@ -231,6 +232,7 @@ GROUPS = {
     "datagrams": datagram_vectors,
     "chunks": chunk_vectors,
     "names": name_vectors,
+    "kv": kv_vectors,
 }
 
 # ---- invalid ----
@@ -244,7 +246,7 @@ def invalid_headers() -> Iterator[Invalid]:
     yield "magic_second", "MAGIC", b"VX"
     yield "version_0", "WIRE_VERSION", b"VL\0"
     yield "version_2", "WIRE_VERSION", b"VL\x02" + ping[3:]
-    for code in (0x00, 0x05, 0x0F, 0x1E, 0x23, 0x2A, 0x36, 0x3F, 0x49, 0x4F, 0x58, 0x60, 0xFF):
+    for code in (0x00, 0x05, 0x0F, 0x1E, 0x23, 0x2A, 0x36, 0x3F, 0x49, 0x4F, 0x58, 0x6C, 0xFF):
         yield f"type_{code:02x}", "FRAME_TYPE", raw(code, b"")
     for name, (code, limit, _) in p.FRAMES.items():
         head = b"VL\x01" + bytes([code])
@@ -535,6 +537,7 @@ INVALID = (
     invalid_datagrams,
     invalid_chunks,
     invalid_names,
+    invalid_kv,
 )
 
 

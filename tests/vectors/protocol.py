@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import construct as c
+from kv_protocol import KV_FRAMES
 
 VERSION = 1
 HEADER_BYTES = 16
@@ -667,6 +668,7 @@ FRAMES: dict[str, tuple[int, int, Any]] = {
         ),
     ),
     **FILE_FRAMES,
+    **KV_FRAMES,
 }
 _NAME_OF_TYPE = {code: name for name, (code, _, _) in FRAMES.items()}
 _HEADER = c.Struct(

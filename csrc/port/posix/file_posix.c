@@ -64,8 +64,8 @@ static int sync_folder(const char *path) {
 /* ---- files ---- */
 
 /* Opens the file, or makes it; a descriptor or an error. */
-static int open_or_make(const char *path, bool make) {
-    int err, fd = open(path, O_RDWR | O_CLOEXEC);
+static int open_or_make(const char *path, bool make, bool writing) {
+    int err, fd = open(path, (writing ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT && make) {
         fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
         if (fd < 0 && errno == EEXIST) return VELUM_E_AGAIN; /* somebody was faster */
@@ -95,7 +95,7 @@ int velum_port_file_open(const char *path, bool make, bool lock, velum_fd *out) 
     int err = VELUM_E_AGAIN;
     for (int tries = 0; tries < LOCK_TRIES_MAX && err == VELUM_E_AGAIN; tries++) {
         struct stat about;
-        int fd = open_or_make(path, make);
+        int fd = open_or_make(path, make, make || lock);
         err = fd < 0 ? fd : 0;
         if (err == 0 && (fstat(fd, &about) < 0 || !S_ISREG(about.st_mode))) err = VELUM_E_SYSTEM;
         if (err == 0 && lock) err = lock_file(fd, path);

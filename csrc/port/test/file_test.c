@@ -50,12 +50,16 @@ struct velum_test_disk {
     operation *operations;
     size_t count, cap;
     tree tree;
+    /* After a crash behind `settled_at` operations or more, the first `settled` of them are there
+     * for certain: this is what they have made. So crashes one after another are fast. */
+    tree base;
+    size_t settled, settled_at;
 };
 
 typedef struct {
     velum_fd fd; /* 0: free */
     size_t file; /* NOBODY: its disk was taken away */
-    bool lock;
+    bool lock, reading;
 } handle;
 
 struct velum_port_syncer {
@@ -196,6 +200,7 @@ void velum_test_disk_free(velum_test_disk *d) {
     }
     free(d->operations);
     free_tree(&d->tree);
+    free_tree(&d->base);
     free(d);
 }
 
@@ -221,7 +226,8 @@ size_t velum_test_disk_operations(const velum_test_disk *d) {
 }
 
 size_t velum_test_disk_bytes(const velum_test_disk *d, size_t operation_index) {
-    const operation *o = &d->operations[operation_index];
+    const operation *o =
+        d == NULL ? &in_use()->operations[operation_index] : &d->operations[operation_index];
     return o->kind == WRITE ? o->size : 0;
 }
 
@@ -238,30 +244,59 @@ void velum_test_disk_seed(uint64_t seed) {
     world.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
 }
 
-/* Decides for each of the first n operations whether it is kept; 2: not for certain. */
-static void decide(const velum_test_disk *d, size_t n, velum_test_keep keep, uint8_t *kept) {
-    size_t files = d->tree.count + 1;
+static bool of_name(const operation *o) {
+    return o->kind == MAKE || o->kind == RENAME || o->kind == REMOVE;
+}
+
+/* Decides for each of the first n operations that is not settled whether it is kept; 2: not for
+ * certain. Returns how many at the beginning are certain whatever else is kept. */
+static size_t decide(const velum_test_disk *d, size_t n, velum_test_keep keep, uint8_t *kept) {
+    size_t files = d->tree.count + 1, settled = n;
     size_t *covered = need(calloc(files, sizeof *covered)); /* what lies before is on disk */
     bool *later = need(calloc(files, sizeof *later));       /* something later of it is kept */
-    bool later_name = false;
-    for (size_t i = n; i-- > 0;) {
+    bool later_name = false, certain_name = false;
+    for (size_t i = n; i-- > d->settled;) {
         const operation *o = &d->operations[i];
-        bool certain, of_name = o->kind == MAKE || o->kind == RENAME || o->kind == REMOVE;
+        bool certain, firm;
         if (o->kind == SYNC) {
             if (o->covers > covered[o->file]) covered[o->file] = o->covers;
             continue;
         }
-        if (of_name)
-            certain = !o->loose || later_name;
-        else
-            certain = (i < covered[o->file] && !o->loose) || (o->kind == CUT && later[o->file]);
+        firm = !o->loose && (of_name(o) || i < covered[o->file]);
+        firm = firm || (of_name(o) && certain_name);
+        if (!firm) settled = i;
+        certain = firm || (of_name(o) && later_name) || (o->kind == CUT && later[o->file]);
         kept[i] = certain ? 1 : keep == VELUM_TEST_KEEP_ALL ? 2 : 0;
         if (!certain && keep == VELUM_TEST_KEEP_SOME) kept[i] = below(2) == 0 ? 2 : 0;
-        if (kept[i] && of_name) later_name = true;
-        if (kept[i] && !of_name) later[o->file] = true;
+        if (firm && of_name(o)) certain_name = true;
+        if (kept[i] && of_name(o)) later_name = true;
+        if (kept[i] && !of_name(o)) later[o->file] = true;
     }
     free(covered);
     free(later);
+    return settled;
+}
+
+/* Copies the files that have a name: no other one gets one again. */
+static tree copy_tree(const tree *from) {
+    tree t = {.count = from->count};
+    t.files = need(calloc(from->count + 1, sizeof *t.files));
+    for (size_t i = 0; i < from->name_count; i++) {
+        size_t file = from->names[i].file, size = from->files[file].size;
+        give_name(&t, from->names[i].name, file);
+        resize(&t.files[file], size);
+        if (size > 0) memcpy(t.files[file].bytes, from->files[file].bytes, size);
+    }
+    return t;
+}
+
+/* What is settled after n operations becomes so, up to `settled`. */
+static void settle(velum_test_disk *d, size_t n, size_t settled) {
+    for (; d->settled < settled; d->settled++) {
+        const operation *o = &d->operations[d->settled];
+        apply(&d->base, o, 0, o->size);
+    }
+    d->settled_at = n;
 }
 
 /* Does what is left of a write: all of it, or a piece, perhaps with the size that all would have.
@@ -278,13 +313,17 @@ static void apply_torn(tree *t, const operation *o, size_t most, bool in_pieces)
     apply(t, o, from, to);
 }
 
-void velum_test_disk_crash(const velum_test_disk *d, size_t n, velum_test_keep keep,
-                           size_t torn_bytes) {
+void velum_test_disk_crash(velum_test_disk *d, size_t n, velum_test_keep keep, size_t torn_bytes) {
     uint8_t *kept = need(calloc(n + 1, 1));
-    tree t = {.count = 0};
+    tree t;
     velum_test_disk_reset();
-    decide(d, n, keep, kept);
-    for (size_t i = 0; i < n; i++) {
+    if (n < d->settled_at) {
+        free_tree(&d->base);
+        d->settled = 0;
+    }
+    settle(d, n, decide(d, n, keep, kept));
+    t = copy_tree(&d->base);
+    for (size_t i = d->settled; i < n; i++) {
         const operation *o = &d->operations[i];
         if (o->kind == WRITE && kept[i])
             apply_torn(&t, o, i == n - 1 ? torn_bytes : SIZE_MAX,
@@ -374,7 +413,7 @@ int velum_port_file_open(const char *path, bool make, bool lock, velum_fd *out) 
     for (i = 0; i < OPEN_MAX && world.handles[i].fd != 0;)
         i++;
     if (i == OPEN_MAX) return VELUM_E_SYSTEM;
-    world.handles[i] = (handle){world.next_fd, file, lock};
+    world.handles[i] = (handle){world.next_fd, file, lock, !make && !lock};
     *out = world.next_fd++;
     return 0;
 }
@@ -408,6 +447,7 @@ int velum_port_file_write(velum_fd fd, uint64_t offset, const void *buf, size_t 
         return err;
     }
     size = in_use()->tree.files[file].size;
+    demand(!find_handle(fd)->reading, "a write to a file that is open for reading");
     demand(offset <= size, "a write behind the file's end");
     left = space_left();
     if (n - (size - offset < n ? size - (size_t)offset : n) > left) {

@@ -36,7 +36,7 @@ velum_test_disk *velum_test_disk_take(void);
 void velum_test_disk_free(velum_test_disk *disk);
 /* How many have been recorded; NULL: of the disk in use. */
 size_t velum_test_disk_operations(const velum_test_disk *disk);
-/* How many bytes the operation writes; 0: it is no write. */
+/* How many bytes the operation writes; 0: it is no write. NULL: of the disk in use. */
 size_t velum_test_disk_bytes(const velum_test_disk *disk, size_t operation);
 
 typedef enum {
@@ -47,7 +47,7 @@ typedef enum {
 
 /* The disk in use becomes what `disk` may hold after its first n operations. If the last of them is
  * a write, of it at most the first `torn_bytes`. */
-void velum_test_disk_crash(const velum_test_disk *disk, size_t n, velum_test_keep keep,
+void velum_test_disk_crash(velum_test_disk *disk, size_t n, velum_test_keep keep,
                            size_t torn_bytes);
 /* Of what KEEP_SOME keeps. */
 void velum_test_disk_seed(uint64_t seed);
