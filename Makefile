@@ -6,12 +6,12 @@ BIN     := $(VENV)/bin
 BUILD   := build
 PIP     := $(BIN)/python -m pip --disable-pip-version-check -q
 CORE    := $(shell find csrc third_party -name '*.c' -o -name '*.h' -o -name '*.cmake' -o -name CMakeLists.txt)
-BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_jobs.pxi velum/_core_names.pxi velum/_core_store.pxi velum/_core_c.pxd CMakeLists.txt pyproject.toml
+BINDING := velum/_core.pyx velum/_core_values.pxi velum/_core_jobs.pxi velum/_core_names.pxi velum/_core_store.pxi velum/_core_members.pxi velum/_core_kv.pxi velum/_core_c.pxd velum/_core_kv_c.pxd CMakeLists.txt pyproject.toml
 INSTALLED := $(addprefix tests/guests/,primes.wasm sum.wasm pi.wasm search.wasm floats.wasm)
 C_FILES := $(shell find csrc examples -name '*.c' -o -name '*.h')
 SECONDS_EACH ?= 600
 
-.PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross scaling storage-bench wheel sdist clean
+.PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross scaling storage-bench kv-bench wheel sdist clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -84,6 +84,10 @@ format: $(VENV)/check-tools ## bring every file into form
 
 soak: $(VENV)/test-tools ## slow tests: 20,000 modules, long simulations, chaos, emulated machines, fuzzing
 	@VELUM_SOAK=1 $(BIN)/python -m pytest -q tests/unit/test_validate_differential.py --timeout 3600
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S csrc -B $(BUILD)/soak -G Ninja -DVELUM_TESTS=ON
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(BUILD)/soak --target test_kv_bits test_kv_crash
+	@VELUM_SOAK=1 $(BUILD)/soak/test/test_kv_bits
+	@VELUM_SOAK=1 $(BUILD)/soak/test/test_kv_crash
 	@$(BIN)/python -m pytest -q -m soak --timeout 3600 --ignore tests/integration/test_cross.py
 	@$(MAKE) --no-print-directory cross fuzz
 
@@ -105,6 +109,10 @@ scaling: $(VENV)/bench-tools ## scatter on 1 to 8 nodes, beside Ray and Dask; wr
 storage-bench: $(VENV)/bench-tools ## files in RAM beside plain C, memcached and Redis; writes docs/storage_bench.md and .png
 	@sh tools/need-debian.sh memcached redis-server || echo "going on without"
 	@$(BIN)/python bench/storage.py
+
+kv-bench: $(VENV)/bench-tools ## key-value state beside Redis and Zenoh; writes docs/kv_bench.md and .png
+	@sh tools/need-debian.sh redis-server redis-tools || echo "going on without"
+	@$(BIN)/python bench/kv.py
 
 guests: $(VENV)/made ## rebuild the guests with the pinned compiler and compare
 	@$(PIP) install -r tests/guests/requirements.txt

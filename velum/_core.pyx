@@ -13,6 +13,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from velum cimport _core_c as c
+from velum cimport _core_kv_c as kc
 
 OPENED = 1
 CLOSED = 2
@@ -76,103 +77,11 @@ def builtin_names():
 
 include "_core_values.pxi"
 
-# ---- plain tuples of the wire's structs ----
-
-cdef object text_out(c.velum_text t):
-    return (<bytes>t.data[:t.size]).decode(errors="replace") if t.size else ""
-
-
-cdef bytes text_bytes(str text, size_t most):
-    """UTF-8, cut behind the last whole character that fits `most` bytes."""
-    cdef bytes raw = text.encode(errors="replace")
-    return raw if <size_t>len(raw) <= most else raw[:most].decode(errors="ignore").encode()
-
-
-cdef int text_in(bytes raw, c.velum_text *t) except -1:
-    """Leads into `raw`, which the caller keeps."""
-    t.data = PyBytes_AS_STRING(raw)
-    t.size = <uint16_t>len(raw)
-    return 0
-
-
-cdef tuple addr_out(c.velum_addr a):
-    return (a.ip, a.port)
-
-
-cdef c.velum_addr addr_in(object a) except *:
-    cdef c.velum_addr out
-    out.ip = <uint32_t>a[0]
-    out.port = <uint16_t>a[1]
-    return out
-
-
-cdef tuple health_out(const c.velum_health *h):
-    return (h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed, h.ram_mib,
-            h.ram_free_mib)
-
-
-cdef int health_in(object t, c.velum_health *h) except -1:
-    (h.cpu, h.slots, h.cores, h.flags, h.queue, h.running, h.free_mib, h.speed, h.ram_mib,
-     h.ram_free_mib) = t
-    return 0
-
-
-cdef tuple member_out(const c.velum_member *m):
-    return (m.id, m.state, m.role, m.incarnation, (m.addr.ip, m.addr.port), m.accuser)
-
-
-cdef int member_in(object t, c.velum_member *m) except -1:
-    m.id, m.state, m.role, m.incarnation, addr, m.accuser = t
-    m.addr = addr_in(addr)
-    return 0
-
-
-cdef tuple datagram_out(const c.velum_datagram *d):
-    cdef int i
-    return (d.type, d.sequence, d.sender, d.target, d.incarnation, addr_out(d.addr), d.role,
-            d.flags, health_out(&d.health),
-            tuple([member_out(&d.updates[i]) for i in range(d.nupdates)]))
-
-
-cdef int datagram_in(object t, c.velum_datagram *d) except -1:
-    d.type, d.sequence, d.sender, d.target, d.incarnation, addr, d.role, d.flags, health, ups = t
-    d.addr = addr_in(addr)
-    memset(&d.health, 0, sizeof(d.health))
-    if health is not None:
-        health_in(health, &d.health)
-    if len(ups) > c.VELUM_UPDATES_MAX:
-        raise CoreError(c.VELUM_E_ARGUMENT, "too many updates for one datagram")
-    cdef int i = 0
-    for update in ups:
-        member_in(update, &d.updates[i])
-        i += 1
-    d.nupdates = <uint8_t>i
-    return 0
-
-
-def encode_datagram(object datagram):
-    """The bytes of a datagram tuple, for tests of the wire."""
-    cdef c.velum_datagram d
-    cdef uint8_t buf[2048]
-    datagram_in(datagram, &d)
-    cdef int n = c.velum_wire_put_datagram(buf, sizeof(buf), &d)
-    if n < 0:
-        raise CoreError(n)
-    return PyBytes_FromStringAndSize(<char *>buf, n)
-
-
-def decode_datagram(bytes data):
-    """The tuple of a datagram's bytes. CoreError for anything malformed."""
-    cdef c.velum_datagram d
-    cdef int n = c.velum_wire_get_datagram(<const uint8_t *>PyBytes_AS_STRING(data), len(data), &d)
-    if n <= 0:
-        raise CoreError(n if n < 0 else c.VELUM_E_PAYLOAD)
-    return datagram_out(&d)
-
-
+include "_core_members.pxi"
 include "_core_jobs.pxi"
 include "_core_names.pxi"
 include "_core_store.pxi"
+include "_core_kv.pxi"
 
 # ---- the hub ----
 
@@ -181,15 +90,17 @@ cdef class Hub:
     cdef c.velum_hub *hub
     cdef c.velum_event *events
     cdef object store  # what the hub was given of it, so that it lives as long
+    cdef Kv kv  # ends with the hub
     cdef dict lent  # (link, correlation): memory that a chunk is sent from or fetched to
     cdef dict sent  # correlation: Sent, an entry that several links were sent
 
     def __cinit__(self, *, uint16_t links_max=256, size_t module_bytes=c.VELUM_MODULE_CACHE_BYTES,
-                  bint answer_calls=True):
+                  bint answer_calls=True, size_t watches=0):
         cdef c.velum_hub_config config
         config.links_max = links_max
         config.module_bytes = module_bytes
         config.answer_calls = answer_calls
+        config.watches = watches
         self.lent = {}
         self.sent = {}
         self.events = <c.velum_event *>malloc(EVENTS * sizeof(c.velum_event))
@@ -206,6 +117,8 @@ cdef class Hub:
     def close(self):
         """Closes every link and socket; the hub answers CLOSED to all else afterwards."""
         if self.hub != NULL:
+            if self.kv is not None:
+                self.kv.end()
             c.velum_hub_close(self.hub)
             self.hub = NULL
             self.lent.clear()
@@ -427,6 +340,19 @@ cdef class Hub:
             free(members)
             free(healths)
             free(frame)
+
+    # state
+
+    def open_kv(self, uint16_t node, size_t room_bytes, int durability, object path=None):
+        """The key-value state of this node, with its log at `path`; once. Its frames are served
+        from now on. CoreError LOCKED, NO_SPACE, STATE_FULL, SYSTEM, NOT_FOUND, NOMEM."""
+        self.check()
+        if self.kv is not None:
+            raise CoreError(c.VELUM_E_ARGUMENT, "this hub has a state already")
+        cdef Kv kv = Kv()
+        kv.begin(self.hub, node, room_bytes, durability, path)
+        self.kv = kv
+        return kv
 
     # files
 
@@ -738,61 +664,8 @@ cdef class Hub:
             return query_out(p, n)
         if type == c.VELUM_F_ANSWER:
             return PyBytes_FromStringAndSize(<const char *>p, n)
+        if type >= kc.VELUM_F_KV_DO:
+            return kv_frame_out(type, p, n)
         if type >= c.VELUM_F_HOLD:
             return store_frame_out(type, p, n)
         return job_frame_out(type, p, n)
-
-
-cdef object error_out(const uint8_t *p, size_t n):
-    cdef c.velum_error m
-    if c.velum_wire_get_error(p, n, &m) < 0:
-        return None
-    return (m.code, m.node, m.deaths, text_out(m.text))
-
-
-cdef object work_out(uint8_t type, const uint8_t *p, size_t n):
-    cdef c.velum_call call
-    cdef c.velum_task task
-    payload = PyBytes_FromStringAndSize(<const char *>p, n)
-    if type == c.VELUM_F_CALL:
-        if c.velum_wire_get_call(p, n, &call) < 0:
-            return None
-        return (call.flags, call.timeout_ms, None, payload)
-    if c.velum_wire_get_task(p, n, &task) < 0:
-        return None
-    return (task.flags, task.timeout_ms,
-            PyBytes_FromStringAndSize(<const char *>task.hash, 32), payload)
-
-
-cdef object steer_out(uint8_t type, const uint8_t *p, size_t n):
-    cdef uint16_t code
-    cdef c.velum_progress progress
-    if type == c.VELUM_F_CANCEL:
-        return None if c.velum_wire_get_cancel(p, n, &code) < 0 else code
-    if c.velum_wire_get_progress(p, n, &progress) < 0:
-        return None
-    return (progress.done, progress.total)
-
-
-cdef object sync_out(const uint8_t *p, size_t n):
-    cdef size_t count, i
-    cdef c.velum_member m
-    cdef c.velum_health h
-    if c.velum_wire_get_sync(p, n, &count) < 0:
-        return None
-    records = []
-    for i in range(count):
-        if c.velum_wire_get_sync_at(p, n, i, &m, &h) < 0:
-            return None
-        records.append((member_out(&m), health_out(&h)))
-    return records
-
-
-cdef object health_frame_out(const uint8_t *p, size_t n):
-    cdef c.velum_health h
-    return None if c.velum_wire_get_health(p, n, &h) < 0 else health_out(&h)
-
-
-cdef object query_out(const uint8_t *p, size_t n):
-    cdef c.velum_text t
-    return None if c.velum_wire_get_query(p, n, &t) < 0 else text_out(t)

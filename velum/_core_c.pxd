@@ -24,6 +24,7 @@ cdef extern from "velum.h" nogil:
         VELUM_E_PAYLOAD
         VELUM_E_SIGNATURE
         VELUM_E_UNKNOWN_NAME
+        VELUM_E_TOO_LARGE
     const char *velum_strerror(int err)
     const char *velum_errname(int err)
     ctypedef struct velum_value:
@@ -36,6 +37,9 @@ cdef extern from "velum.h" nogil:
 cdef extern from "velum_port.h" nogil:
     int64_t velum_port_now_us()
     void velum_port_yield()
+    uint64_t velum_port_unix_ms()
+    int velum_port_file_open(const char *path, bint make, bint lock, int *out)
+    void velum_port_file_close(int file)
     void velum_port_will_fill(void *memory, size_t n)
 
 cdef extern from "velum_opt.h" nogil:
@@ -528,6 +532,7 @@ cdef extern from "hub.h" nogil:
         uint16_t links_max
         size_t module_bytes
         bint answer_calls
+        size_t watches
     enum:
         VELUM_EV_OPENED
         VELUM_EV_CLOSED

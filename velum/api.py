@@ -23,6 +23,7 @@ from velum.errors import VelumError, code_of, error_from
 
 if TYPE_CHECKING:
     from velum.files import Files
+    from velum.kv import Kv
     from velum.policy.job import Ask
     from velum.scatterjob import ScatterJob
 
@@ -248,6 +249,11 @@ class Mesh(abc.ABC):
     @abc.abstractmethod
     def files(self) -> Files:
         """The files in the RAM of the nodes."""
+
+    @property
+    @abc.abstractmethod
+    def kv(self) -> Kv:
+        """The state that every node holds."""
 
     @abc.abstractmethod
     def nodes(self) -> list[NodeInfo]:

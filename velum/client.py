@@ -1,9 +1,9 @@
 """A program that is no member but uses the mesh through one: `velum.connect()`.
 
 Owns finding a node, staying attached to some node while there is one, and the tasks under way;
-scatters are in `client_jobs.py`. Refuses to know who runs them: the node it is attached to
-schedules. When that node dies, the client attaches to another it has heard of and sends again what
-was not answered.
+scatters are in `client_jobs.py`, the state in `client_kv.py`. Refuses to know who runs them: the
+node it is attached to schedules. When that node dies, the client attaches to another it has heard
+of and sends again what was not answered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from velum.runtime import Runtime, now_ms
 if TYPE_CHECKING:
     from velum import wasm
     from velum.client_files import ClientFiles
+    from velum.client_kv import ClientKv
     from velum.files import Files
+    from velum.kv import Kv
     from velum.policy.job import Ask
     from velum.scatterjob import ScatterJob
 
@@ -92,8 +94,9 @@ class Client(Mesh):
         self._runtime = Runtime(self._hub, "velum client")
         self._scatters = ClientJobs(self._runtime, self._number, self._push)
         self._files: ClientFiles | None = None
-        self._making_files = threading.Lock()
-        self._runtime.unfinished = lambda: len(self._sent) + len(self._scatters)
+        self._kv: ClientKv | None = None
+        self._making = threading.Lock()  # of these two
+        self._runtime.unfinished = self._unfinished
         self._runtime.at_end(self._ended)
         self._runtime.on_event(_core.OPENED, self._on_opened)
         self._runtime.on_event(_core.CLOSED, self._on_closed)
@@ -130,7 +133,7 @@ class Client(Mesh):
     @property
     def files(self) -> Files:
         """The files in the RAM of the nodes."""
-        with self._making_files:
+        with self._making:
             if self._files is None:
                 from velum.client_files import ClientFiles  # here: most programs never ask for it
 
@@ -138,6 +141,23 @@ class Client(Mesh):
                 lost = partial(self._learn_soon, LEARN_SOON_MS)
                 self._files = ClientFiles(self._runtime, rows, lost, self._raise_if_closed)
         return self._files.files
+
+    @property
+    def kv(self) -> Kv:
+        """The state that every node holds, as the attached node has it."""
+        with self._making:
+            if self._kv is None:
+                from velum.client_kv import ClientKv  # here: most programs never ask for it
+
+                self._kv = ClientKv(
+                    self._runtime, self._number, self._push, self._ask, self._raise_if_closed
+                )
+        return self._kv.kv
+
+    def _unfinished(self) -> int:
+        """Answers that somebody waits for."""
+        state = 0 if self._kv is None else len(self._kv)
+        return len(self._sent) + len(self._scatters) + state
 
     def _raise_if_closed(self) -> None:
         if self._closed:
@@ -248,12 +268,16 @@ class Client(Mesh):
         return min(self._learn_at, self._learn_begun + LEARN_BUSY_MS)
 
     def _doubt_at(self) -> int | None:
-        """When a node that says no more of scatters is asked for a sign of life; if it has been,
-        or was asked where files are, when it is turned away from."""
-        if not self._home or not (len(self._scatters) or self._files is not None):
+        """When a node that says no more of scatters, or does not answer for the state, is asked for
+        a sign of life; if it was asked who is there, when it is turned away from."""
+        asks = len(self._scatters) or self._files is not None or self._kv is not None
+        if not self._home or not asks:
             return None
         if self._asked_at is not None:
             return max(self._scatters.heard_at, self._asked_at) + SILENT_MS
+        quiet_since = None if self._kv is None else self._kv.quiet_since()
+        if quiet_since is not None:
+            return max(quiet_since, self._learn_begun) + QUIET_MS
         return self._scatters.heard_at + QUIET_MS if len(self._scatters) else None
 
     def _attach(self) -> None:
@@ -312,6 +336,8 @@ class Client(Mesh):
         if link == self._home:
             self._home = 0
             self._scatters.lost()
+            if self._kv is not None:
+                self._kv.lost()
             for question in self._questions.values():
                 question.set_exception(error_from(code_of("CLOSED"), "the node went away"))
             self._questions.clear()
@@ -449,6 +475,9 @@ class Client(Mesh):
         if self._home and not self._scatters.send(self._home):
             self._retry = now_ms() + FULL_MS
             return
+        if self._home and self._kv is not None and not self._kv.send(self._home):
+            self._retry = now_ms() + FULL_MS
+            return
         for _ in range(len(self._waiting)):
             correlation = self._waiting.popleft()
             sent = self._sent.get(correlation)
@@ -486,6 +515,8 @@ class Client(Mesh):
         for question in self._questions.values():
             question.set_exception(error)
         self._questions.clear()
+        if self._kv is not None:
+            self._kv.fail_all(error, self._closed)
         if self._closed:
             self._scatters.close(error)
         else:
@@ -519,6 +550,8 @@ class Client(Mesh):
         if question is not None:
             question.set_exception(error_from(code, text, node))
         elif self._scatters.fail(correlation, error_from(code, text, node)):
+            pass
+        elif self._kv is not None and self._kv.fail(correlation, error_from(code, text, node)):
             pass
         elif correlation in self._pinned and code == code_of("WORKER_DIED"):
             self._killed(correlation, node, max(1, deaths))

@@ -1,8 +1,9 @@
 """Errors that a caller meets, and how a program's exit status tells them apart.
 
 Owns the Python side of the core's one error table (`VELUM_ERRORS` in `csrc/include/velum.h`). A
-caller's mistake, a guest's trap, a stopped task, a lost peer, a full mesh, a refused join and a
-missing or damaged file are different classes, because they ask for different answers.
+caller's mistake, a guest's trap, a stopped task, a lost peer, a full mesh, a refused join, a
+missing or damaged file and a write that the state refuses are different classes, because they ask
+for different answers.
 """
 
 from __future__ import annotations
@@ -61,6 +62,24 @@ class FileDamaged(VelumError, OSError):
     """The file can not be read to its end: chunks of it are lost, or it was replaced meanwhile."""
 
 
+class KvRefused(VelumError):
+    """The state takes no write now, and goes on being read: its disk or its memory is full; or its
+    log is another process's."""
+
+
+class CasConflict(VelumError):
+    """The key has another version than the one that was named; nothing was written."""
+
+
+class NoQuorum(VelumError):
+    """More than half of the members have to agree, and could not be reached; nothing was
+    written."""
+
+
+class WrongType(CallerError, TypeError):
+    """The key holds another type than the call is for: a set, say, and no counter."""
+
+
 _CLASSES: tuple[tuple[range, type[VelumError]], ...] = (
     (range(40, 60), CallerError),
     (range(60, 80), GuestTrap),
@@ -78,6 +97,11 @@ _CLASSES: tuple[tuple[range, type[VelumError]], ...] = (
     (range(96, 97), PeerLost),
     (range(97, 98), CallerError),
     (range(98, 99), ClusterFull),
+    (range(100, 103), KvRefused),
+    (range(103, 104), CasConflict),
+    (range(104, 105), NoQuorum),
+    (range(105, 106), WrongType),
+    (range(106, 107), KvRefused),
 )
 
 _USAGE = frozenset(

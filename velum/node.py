@@ -1,8 +1,8 @@
 """A full node: one member of the mesh, living in a thread of this process.
 
-Owns the joining of its parts: the loop, the services (membership, compute, scatter), the lanes of
-workers, and what it answers to questions. Refuses to know terminals. A program holds a `Node` and
-calls it from any thread; `python -m velum.node 3` runs one as a process of its own.
+Owns the joining of its parts: the loop, the services (membership, compute, scatter, files, state),
+the lanes of workers, and what it answers to questions. Refuses to know terminals. A program holds a
+`Node` and calls it from any thread; `python -m velum.node 3` runs one as a process of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from velum.files import Files
 from velum.health import core_count
 from velum.joblist import HERE, JobList
 from velum.journal import Journals
+from velum.kv import DURABILITIES, FORGET, Kv
+from velum.kvservice import ROOM, WATCHES, KvOptions, KvService
 from velum.members import Members, Watchers
 from velum.modulestore import ModuleStore
 from velum.outbox import Outbox
@@ -47,7 +49,7 @@ from velum.workers import LEASE_NICE, Workers
 if TYPE_CHECKING:
     from velum.scatterjob import ScatterJob
 
-log = logging.getLogger("velum.node")
+logger = logging.getLogger("velum.node")
 
 GUEST_MEMORY = 256 << 20  # bytes of linear memory a guest may have unless --memory says otherwise
 STOP_SECONDS = 5.0  # how long close() waits for the loop's end
@@ -76,6 +78,10 @@ class Node(Mesh):
         state_dir: str | os.PathLike[str] | None = None,
         ram: int | None = None,
         repair_rate: int | None = None,
+        log: str | os.PathLike[str] | None = None,
+        durability: str = "",
+        resp_port: int | None = None,
+        kv_room: int = ROOM,
         on_member: OnMember | None = None,
     ) -> None:
         """Starts node `id` (1..65535) on `port` (default 8000 + id; 0: any free one).
@@ -86,9 +92,13 @@ class Node(Mesh):
         `ram` bytes are given to files of the mesh (default: a quarter of what is free, at most
         1 GiB; 0: none); copies that are lost are made again at `repair_rate` bytes a second
         (default: 32 MiB; 0: as fast as links are).
+        The state (`kv`) is kept in the file `log`, without one in memory only, and may have
+        `kv_room` bytes of memory; writes that do not say are as durable as `durability` ("ram",
+        "log", "fsync" or "quorum"; default: "log"). With `resp_port` (0: any free one) the Redis
+        protocol is served there.
         `on_member(info, before)` is called from the node's thread when a member's state changes
-        (`before` None: it is new). Raises PeerLost ADDRESS_IN_USE or UNREACHABLE, VelumError
-        ARGUMENT, SYSTEM.
+        (`before` None: it is new). Raises PeerLost ADDRESS_IN_USE or UNREACHABLE, KvRefused,
+        VelumError ARGUMENT, SYSTEM.
         """
         if not 0 < id < 65536:
             raise error_from(code_of("ARGUMENT"), f"node id {id} is not in 1..65535")
@@ -103,15 +113,16 @@ class Node(Mesh):
         ram = default_ram() if ram is None else ram
         if not 0 <= ram <= 1 << 52:
             raise error_from(code_of("ARGUMENT"), f"{ram} bytes of RAM for files")
-        journals = Journals(None if state_dir is None else Path(state_dir), log.warning)
-        hub = _core.Hub()
+        state = self._state_options(host, log, durability, resp_port, kv_room)
+        journals = Journals(None if state_dir is None else Path(state_dir), logger.warning)
+        hub = _core.Hub(watches=WATCHES)
         try:
             self._incarnation = time.time_ns() // 1_000_000
             self._identify(hub, slots, (0, 0))
             self._address = self._listen(hub, host, port)
             self._identify(hub, slots, self._address)
             self._beacon = beacon_sockets(host, beacon_port if beacon else None)
-            self._build(hub, seeds, slots, pages_of(memory), journals, ram, repair_rate)
+            self._build(hub, seeds, slots, pages_of(memory), journals, ram, repair_rate, state)
         except BaseException:
             journals.close()
             hub.close()
@@ -126,6 +137,19 @@ class Node(Mesh):
             address=address,
             version=f"velum {_core.C_VERSION}".encode(),
         )
+
+    @staticmethod
+    def _state_options(
+        host: str,
+        log: str | os.PathLike[str] | None,
+        durability: str,
+        resp_port: int | None,
+        room: int,
+    ) -> KvOptions:
+        if durability not in DURABILITIES:
+            raise error_from(code_of("ARGUMENT"), f"{durability!r} is no durability")
+        resp = None if resp_port is None else (addresses.ip_number(host), resp_port)
+        return KvOptions(None if log is None else Path(log), durability, resp, room)
 
     def _listen(self, hub: _core.Hub, host: str, port: int | None) -> Address:
         wanted = addresses.TCP_PORT_BASE + self.id if port is None else port
@@ -153,6 +177,7 @@ class Node(Mesh):
         journals: Journals,
         ram: int,
         repair_rate: int | None,
+        state: KvOptions,
     ) -> None:
         me = types.Update(
             id=self.id,
@@ -168,6 +193,14 @@ class Node(Mesh):
             runtime,
             self.id,
             health=lambda: self._members.health,
+            cut=self._cut,
+        )
+        self._state = KvService(
+            runtime,
+            self.id,
+            state,
+            self._replies,
+            link_to=lambda node: self._members.link_to(node),
             cut=self._cut,
         )
         modules = ModuleStore(runtime, lambda *why: self._members.cut(*why))
@@ -262,6 +295,17 @@ class Node(Mesh):
     def files(self) -> Files:
         """The files in the RAM of the mesh."""
         return self._files
+
+    @property
+    def kv(self) -> Kv:
+        """The state that every node holds, as this one has it."""
+        return self._state.kv
+
+    @property
+    def resp_address(self) -> str | None:
+        """Where it serves the Redis protocol, as host:port; None: nowhere."""
+        where = self._state.resp_address
+        return None if where is None else addresses.address_text(where)
 
     def nodes(self) -> list[NodeInfo]:
         """Every member this node knows, itself included, by id."""
@@ -372,7 +416,7 @@ class Node(Mesh):
         if role == types.WORKER and any(lane.worker_opened(link) for lane in self._lanes):
             return
         if self._members.on_opened(link, token, role, id, address, source):
-            log.debug("link to %s %d (%s) open", types.ROLE_NAMES[role], id, version)
+            logger.debug("link to %s %d (%s) open", types.ROLE_NAMES[role], id, version)
 
     def _on_closed(
         self, link: int, token: int, code: int, was_open: bool, id: int, text: str
@@ -424,6 +468,9 @@ class Node(Mesh):
             answer = self._store.here()
         elif topic == HERE:
             answer = self._joblist.here()
+        elif topic.startswith(FORGET):
+            id = topic.removeprefix(FORGET).strip()
+            answer = id.isdecimal() and self._state.forgotten(int(id))
         elif topic == "jobs":
             self._joblist.everywhere(
                 lambda jobs: self._replies.answer(link, correlation, json.dumps(jobs).encode())
@@ -479,6 +526,7 @@ class Node(Mesh):
             **self._compute.status(),
             **self._scatter_service.status(),
             "store": self._store.here(),
+            "kv": self._state.status(),
         }
 
     # ---- members come and go: every service hears of it ----
@@ -502,6 +550,7 @@ class Node(Mesh):
         """Files are placed by who is there, and by the RAM that each gives."""
         everyone = self._members.everyone()
         self._store.members_changed(everyone)
+        self._state.members_changed(everyone)
         rows = [self._info(member) for member in everyone.values()]
         where = {row.id: addresses.parse_address(row.address) for row in rows}
         self._transfers.set_members(members_of(rows), where)
@@ -509,11 +558,13 @@ class Node(Mesh):
     def _linked(self, node: int, link: int) -> None:
         self._compute.linked(node, link)
         self._scatter_service.linked(node, link)
+        self._state.linked(node, link, self._members.peers[link].role)
 
     def _unlinked(self, link: int, node: int) -> None:
         self._compute.unlinked(link, node)
         self._scatter_service.unlinked(link, node)
         self._joblist.unlinked(link)
+        self._state.unlinked(link)
 
     def _unreachable(self, node: int) -> None:
         self._compute.unreachable(node)
@@ -538,7 +589,7 @@ class Node(Mesh):
         self._store.close()
 
     def _fail(self, error: BaseException) -> None:
-        log.error("%s", error)
+        logger.error("%s", error)
         self._hand_back()
         self._close_services()
         self._runtime.stop(error)

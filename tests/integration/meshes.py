@@ -84,14 +84,21 @@ class Processes:
 
     # ---- starting and stopping ----
 
-    def start(self, ids: Iterable[int], *, join: str = "", again: bool = False) -> None:
+    def start(
+        self,
+        ids: Iterable[int],
+        *,
+        join: str = "",
+        again: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
         """Starts nodes and waits until each sees all that run. `again`: on the ports they had."""
         ids = list(ids)
         ports = {id: int(self.address(id).rpartition(":")[2]) if again else 0 for id in ids}
         group = LocalMesh(
             ids,
             ports=ports.__getitem__,
-            options=[*self._options, *(["--join", join] if join else [])],
+            options=[*self._options, *options, *(["--join", join] if join else [])],
             on_event=self._event,
             on_log=self._log,
         )
