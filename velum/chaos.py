@@ -1,14 +1,16 @@
-"""A chaos run: scatters, or files, on a mesh of processes that are killed, stopped and parted.
+"""A chaos run: scatters, files or keys on a mesh of processes that are killed, stopped and parted.
 
 Owns the run from the first node to the last removed file: what is started, what is checked, what is
 reported. Refuses to know terminals: what happens is handed to `on_line` and `on_glance`. What
 befalls the nodes is `velum.chaosmesh`, what they compute `velum.chaosjobs`, which files they keep
-`velum.chaosfiles`, and `velum.chaoswatch` looks after memory, logs and leftovers.
+`velum.chaosfiles`, which keys `velum.chaoskv`, and `velum.chaoswatch` looks after memory, logs and
+leftovers.
 
 A run is right if every answer has the bits of the one that a node alone gives, or every file those
-that were put last, none is late, no node ends or logs a fault that was not asked for, and
-afterwards the mesh is whole again, does nothing, holds no more memory than its bounds say, and
-leaves no process. The first thing that is not right ends the run.
+that were put last, or every node all keys that were acknowledged; none is late, no node ends or
+logs a fault that was not asked for, and afterwards the mesh is whole again, does nothing, holds no
+more memory than its bounds say, and leaves no process. The first thing that is not right ends the
+run.
 
 One seed decides all that can be decided before: works, times, kinds of adversity, whom. The clock
 decides the rest: a seed is run again to meet the same adversity, not the same instants.
@@ -27,9 +29,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from velum.chaosfiles import FileStreams, FileTally
+from velum.chaosfiles import FileStreams
 from velum.chaosjobs import BadJob, Streams, Tally, Work, answer_alone, draw_works
+from velum.chaoskv import KvStreams
 from velum.chaosmesh import FLAP, KILL, LEAVE, PART, ROUGH, STOP, ChaosMesh, Manner, draw_strikes
+from velum.chaosstreams import CallStreams, CallTally
 from velum.chaoswatch import MARK, Life, Logs, Memory, leftovers, new_mark
 from velum.client import connect
 from velum.errors import VelumError, code_of
@@ -59,6 +63,12 @@ FILE_WEIGHTS: Final = {KILL: 5, STOP: 3, LEAVE: 2, PART: 3, FLAP: 1}
 FILE_DOWN_S: Final = (0.2, 12.0)
 FILE_AWAY_S: Final = (0.2, 20.0)
 
+# What befalls a mesh whose nodes have logs: any number of them may be gone, and for any time.
+KEY_WEIGHTS: Final = {KILL: 6, STOP: 3, LEAVE: 2, PART: 4, FLAP: 2}
+
+
+AnyStreams = Streams | FileStreams | KvStreams
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -70,7 +80,13 @@ class Settings:
     workers: int = 1
     netns: str = "auto"
     store: bool = False  # files, not scatters
+    kv: bool = False  # keys
     ram_mib: int = 256  # of each node for chunks of files
+
+    @property
+    def thing(self) -> str:
+        """What the run is about."""
+        return "files" if self.store else "keys" if self.kv else "jobs"
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,7 @@ class Report:
     settings: Settings
     networks: bool
     works: int = 0
-    tally: Tally | FileTally = field(default_factory=Tally)
+    tally: Tally | CallTally = field(default_factory=Tally)
     strikes: Counter[str] = field(default_factory=Counter)
     lives: list[Life] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -108,7 +124,7 @@ class Report:
         """The command that does it again."""
         s = self.settings
         netns = "on" if self.networks else "off"
-        store = f" --store --ram {s.ram_mib}M" if s.store else ""
+        store = f" --store --ram {s.ram_mib}M" if s.store else " --kv" if s.kv else ""
         return (
             f"velum chaos --seed {s.seed} --nodes {s.nodes} --seconds {s.seconds:g} "
             f"--workers {s.workers} --netns {netns}{store}"
@@ -121,7 +137,7 @@ class Report:
             **asdict(self.settings),
             "netns": self.networks,
             "works": self.works,
-            "files" if self.settings.store else "jobs": self.tally.as_dict(),
+            self.settings.thing: self.tally.as_dict(),
             "strikes": dict(self.strikes.most_common()),
             "memory": [life.as_dict() for life in self.lives],
             "faults": self.faults,
@@ -173,7 +189,7 @@ class Chaos:
 
     def _run(self, directory: Path, stack: ExitStack) -> None:
         settings, report = self._settings, self._report
-        works = [] if settings.store else self._answer_alone()
+        works = self._answer_alone() if settings.thing == "jobs" else []
         report.works = len(works)
         networks = self._networks(stack)
         report.networks = networks is not None
@@ -186,6 +202,7 @@ class Chaos:
             directory,
             manner=self._manner(),
             networks=networks,
+            own=self._own(directory),
             environment={MARK: self._mark},
             on_fault=self._fault,
             on_strike=self._on_line,
@@ -233,7 +250,15 @@ class Chaos:
         words = ["--workers", str(self._settings.workers)]
         return [*words, "--ram", f"{self._settings.ram_mib}M"] if self._settings.store else words
 
+    def _own(self, directory: Path) -> Callable[[int], list[str]]:
+        """More words for one of them."""
+        if not self._settings.kv:
+            return lambda _: []
+        return lambda id: ["--log", str(directory / f"node-{id}.log")]
+
     def _manner(self) -> Manner:
+        if self._settings.kv:
+            return Manner(KEY_WEIGHTS)
         if not self._settings.store:
             return ROUGH
         return Manner(FILE_WEIGHTS, FILE_DOWN_S, FILE_AWAY_S, FILE_AWAY_S, 1, self._whole)
@@ -242,18 +267,20 @@ class Chaos:
         """Whether every file has had all its copies for a while, since all nodes stand."""
         return self._files is not None and self._files.watch.whole(since)
 
-    def _begin(self, mesh: ChaosMesh, works: list[Work], directory: Path) -> Streams | FileStreams:
+    def _begin(self, mesh: ChaosMesh, works: list[Work], directory: Path) -> AnyStreams:
         """What the mesh has to do meanwhile begins."""
         seed, seconds = self._settings.seed, self._settings.seconds
+        log = directory / "calls.log"
+        if self._settings.kv:
+            return KvStreams(seed, mesh, log, self._on_line, self._fault)
         if not self._settings.store:
             return Streams(seed, works, mesh.choose, self._job_right, self._job_bad)
-        log = directory / "calls.log"
         self._files = FileStreams(seed, seconds, mesh, log, self._on_line, self._fault)
         return self._files
 
     # ---- the run ----
 
-    def _strike(self, mesh: ChaosMesh, streams: Streams | FileStreams, networks: bool) -> None:
+    def _strike(self, mesh: ChaosMesh, streams: AnyStreams, networks: bool) -> None:
         """The time in which things happen."""
         settings = self._settings
         weights = self._manner().weights
@@ -263,7 +290,7 @@ class Chaos:
             if self._tick(mesh, streams, elapsed_s):
                 return
 
-    def _settle(self, mesh: ChaosMesh, streams: Streams | FileStreams) -> None:
+    def _settle(self, mesh: ChaosMesh, streams: AnyStreams) -> None:
         """The time in which all passes, and the last jobs end."""
         if self._wrong.is_set():
             return
@@ -285,11 +312,11 @@ class Chaos:
         except VelumError as error:
             self._fault(str(error))
 
-    def _tick(self, mesh: ChaosMesh, streams: Streams | FileStreams, elapsed_s: float) -> bool:
+    def _tick(self, mesh: ChaosMesh, streams: AnyStreams, elapsed_s: float) -> bool:
         """Does what is due, and looks; true when something was wrong."""
         mesh.step()
-        if self._files is not None:
-            self._files.look()
+        if isinstance(streams, CallStreams):
+            streams.look()
         self._memory.look(mesh.mesh.nodes.values())
         tally = streams.tally
         self._on_glance(Glance(elapsed_s, tally.right, tally.running, len(mesh.standing())))
@@ -322,6 +349,8 @@ class Chaos:
                     time.sleep(TICK_S)
 
     def _check_memory(self) -> None:
+        if self._settings.kv:
+            return  # what was written stays
         if self._settings.store:
             most = self._settings.ram_mib + BESIDE_MIB_MAX
             for life in self._report.lives:

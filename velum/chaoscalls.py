@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from velum.chaoshistory import BLOCK_BYTES, Content, History, Write, digest_of
+from velum.chaosstreams import Wrong
 from velum.client import Client
 from velum.errors import FileMissing
 
@@ -33,10 +34,6 @@ COMMON: Final = 0.3  # of the files have chunks that others have too
 PIECE_BYTES: Final = 300_000  # of a file that is read bit by bit
 PAUSE_S: Final = 0.02  # between two of them: others put and remove meanwhile
 VANISH_S: Final = (0.0, 0.4)
-
-
-class Wrong(Exception):
-    """What must never be, in words."""
 
 
 class GivenUp(Exception):

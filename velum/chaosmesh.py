@@ -115,14 +115,15 @@ class ChaosMesh:
         *,
         manner: Manner,
         networks: Networks | None,
+        own: Callable[[int], Sequence[str]],
         environment: dict[str, str],
         on_fault: Callable[[str], None],
         on_strike: Callable[[str], None],
         on_log: Callable[[int, str], None],
     ) -> None:
-        """Starts the nodes; `options` are more words of `velum node`, `directory` is for what they
-        keep. Without `networks` they share this machine's loopback, and none can be cut off. The
-        callbacks may come from any thread."""
+        """Starts the nodes; `options` are more words of `velum node`, `own(id)` those of one, and
+        `directory` is for what they keep. Without `networks` they share this machine's loopback,
+        and none can be cut off. The callbacks may come from any thread."""
         rng = random.Random(f"mesh {seed}")
         self.counts: Counter[str] = Counter()
         self.spared = rng.randint(1, count)
@@ -130,6 +131,7 @@ class ChaosMesh:
         self._directory = directory
         self._manner = manner
         self._networks = networks
+        self._more = own
         self._on_fault = on_fault
         self._on_strike = on_strike
         self._began = self._stepped = time.monotonic()
@@ -168,7 +170,8 @@ class ChaosMesh:
         return [*words, "--join", ",".join(joins), *([] if beacons else ["--no-beacon"])]
 
     def _own(self, id: int) -> list[str]:
-        words = ["--state-dir", str(self._state(id))] if self._keeps[id] else []
+        words = [*self._more(id)]
+        words += ["--state-dir", str(self._state(id))] if self._keeps[id] else []
         return words if self._networks is None else [*words, "--host", self._networks.address(id)]
 
     def _state(self, id: int) -> Path:

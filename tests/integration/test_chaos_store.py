@@ -18,7 +18,7 @@ import pytest
 
 from tests.integration.meshes import eventually
 from tests.integration.test_chaos import CANNOT, PATIENCE_S, command, interrupt
-from velum import chaos, chaosfiles, chaosmesh
+from velum import chaos, chaosfiles, chaosmesh, chaosstreams
 from velum.chaos import Chaos, Report, Settings
 from velum.chaoscalls import Calls
 from velum.chaoshistory import Content
@@ -139,7 +139,7 @@ def test_an_abandoned_put_that_is_seen_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_call_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaosfiles, "LATE_S", 0.5)
+    monkeypatch.setattr(chaosstreams, "LATE_S", 0.5)
 
     def hang(_calls: Calls, _client: Client, _rng: random.Random, _name: str) -> str:
         time.sleep(2)
@@ -192,6 +192,7 @@ def test_one_strike_waits_until_the_last_is_made_good(tmp_path: Path) -> None:
         tmp_path,
         manner=manner,
         networks=None,
+        own=lambda _: [],
         environment={},
         on_fault=told.append,
         on_strike=told.append,

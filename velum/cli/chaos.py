@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from velum.chaos import Glance, Report
-    from velum.chaosfiles import FileTally
     from velum.chaosjobs import Tally
+    from velum.chaosstreams import CallTally
     from velum.chaoswatch import Life
 
 SEED_MAX = 999_999_999  # easily typed again
@@ -83,15 +83,25 @@ def run(args: Namespace) -> int:
     nodes_min = STORE_NODES_MIN if args.store else NODES_MIN
     if not nodes_min <= args.nodes <= NODES_MAX:
         raise UsageError(f"chaos takes {nodes_min} to {NODES_MAX} nodes")
-    if not args.workers and not args.store:
+    if args.store and args.kv:
+        raise UsageError("files or keys: --store or --kv")
+    calls = args.store or args.kv
+    if not args.workers and not calls:
         raise UsageError("without workers there are no answers: --workers 1 at least")
     if args.store and args.ram < RAM_MIN:
         raise UsageError(f"the files of a run need --ram {RAM_MIN >> 20}M at least")
     seed = args.seed or 1 + secrets.randbelow(SEED_MAX)
     settings = Settings(
-        seed, args.seconds, args.nodes, args.workers, args.netns, args.store, args.ram >> 20
+        seed,
+        args.seconds,
+        args.nodes,
+        args.workers,
+        args.netns,
+        store=args.store,
+        kv=args.kv,
+        ram_mib=args.ram >> 20,
     )
-    story = Story(sys.stderr, args.seconds, "call" if args.store else "job")
+    story = Story(sys.stderr, args.seconds, "call" if calls else "job")
     story.line(f"seed {seed}")
     _interrupt_on_sigterm()
     try:
@@ -117,11 +127,11 @@ def _interrupt_on_sigterm() -> None:
 
 def report_lines(report: Report, paint: show.Paint) -> list[str]:
     """What a person wants to know of a run."""
-    from velum.chaosfiles import FileTally
+    from velum.chaosstreams import CallTally
 
     tally, strikes = report.tally, report.strikes
     lines = [
-        *(file_lines(tally) if isinstance(tally, FileTally) else job_lines(tally, report.works)),
+        *(file_lines(tally) if isinstance(tally, CallTally) else job_lines(tally, report.works)),
         f"{show.plural(strikes.total(), 'strike')}: {_counts(strikes)}",
         *memory_table(report.lives, paint),
     ]
@@ -146,7 +156,7 @@ def job_lines(tally: Tally, works: int) -> list[str]:
     ]
 
 
-def file_lines(tally: FileTally) -> list[str]:
+def file_lines(tally: CallTally) -> list[str]:
     """What came of the calls on files."""
     return [
         f"{show.plural(tally.right, 'call')} right: {_counts(tally.calls)}; "
