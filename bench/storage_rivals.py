@@ -13,16 +13,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from servers import server
 from storage_work import PIECE_BYTES, Load, Pair, PythonSystem
 
-READY_S = 10.0
 ANSWER_S = 60.0
 NEEDED = {  # by client: (its server's program, its Debian package)
     "pylibmc": ("memcached", "memcached"),
@@ -189,35 +187,11 @@ def rivals(names: set[str]) -> Iterator[list[PythonSystem]]:
     with contextlib.ExitStack() as stack:
         if here & {"pylibmc", "pymemcache"}:
             words = ["memcached", *FLAGS["memcached"].split(), "-u", "root"]
-            port = stack.enter_context(_server(words, "-p"))
+            port = stack.enter_context(server(words, "-p"))
             systems += [Pylibmc(port)] if "pylibmc" in here else []
             systems += [Pymemcache(port)] if "pymemcache" in here else []
         if "redis" in here:
             words = ["redis-server", *FLAGS["redis-server"].split(), "--save", ""]
-            port = stack.enter_context(_server(words, "--port"))
+            port = stack.enter_context(server(words, "--port"))
             systems += [Redis(port), RedisPieces(port), RedisMany(port)]
         yield systems
-
-
-@contextlib.contextmanager
-def _server(words: list[str], option: str) -> Iterator[int]:
-    """A server on a free port, which is what it gives."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-    process = subprocess.Popen([*words, option, str(port)], stdout=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + READY_S
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"{words[0]} does not serve")
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
