@@ -23,23 +23,30 @@ if TYPE_CHECKING:
     from velum.client import Client, connect
     from velum.errors import (
         CallerError,
+        CasConflict,
         ClusterFull,
         FileDamaged,
         FileMissing,
         GuestTrap,
         JoinRefused,
+        KvRefused,
+        NoQuorum,
         PeerLost,
         TaskStopped,
         VelumError,
+        WrongType,
     )
     from velum.executor import MeshExecutor, WasmFunction
     from velum.filebackend import FileInfo
     from velum.files import Files
+    from velum.kv import Kv
     from velum.node import Node
+    from velum.robots import RobotNode
     from velum.scatterjob import Progress, ScatterJob
 
 _WHERE = {
     "CallerError": "errors",
+    "CasConflict": "errors",
     "Client": "client",
     "ClusterFull": "errors",
     "FileDamaged": "errors",
@@ -48,16 +55,21 @@ _WHERE = {
     "Files": "files",
     "GuestTrap": "errors",
     "JoinRefused": "errors",
+    "Kv": "kv",
+    "KvRefused": "errors",
     "MeshExecutor": "executor",
+    "NoQuorum": "errors",
     "Node": "node",
     "NodeInfo": "api",
     "PeerLost": "errors",
     "Progress": "scatterjob",
+    "RobotNode": "robots",
     "ScatterJob": "scatterjob",
     "TaskFuture": "api",
     "TaskStopped": "errors",
     "VelumError": "errors",
     "WasmFunction": "executor",
+    "WrongType": "errors",
     "connect": "client",
 }
 

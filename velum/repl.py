@@ -3,8 +3,8 @@
 Owns the words of the prompt, their completion, and the form of an answer. Refuses to know how a
 node works: it holds a `Mesh` and asks it. Three parts: `Shell` runs one line, `Completions` says
 what may follow the words typed so far, and `Repl` puts both behind prompt_toolkit, which is
-imported only there. ``scatter``, ``jobs``, ``job`` and those of ``store`` are the commands of that
-name: they take the same options and look the same.
+imported only there. ``scatter``, ``jobs``, ``job`` and those of ``store`` and ``kv`` are the
+commands of that name: they take the same options and look the same.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velum.cli import numbers, options, show, table
+from velum.cli.settings import ATTACH
 from velum.errors import VelumError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 BUILT_INS = ("add", "sub", "mul", "div")
 TOOLBAR_FRESH_S = 1.0  # members' figures change once a second
-NAMES_MAX = 50  # completions of a file's name: nobody reads more
+NAMES_MAX = 50  # completions of a file's name or a key: nobody reads more
+KEYS_MAX = 20_000  # in the state, for keys to be completed: all of them are looked through
 POLL_S = 0.25  # between looks whether the node has ended while an answer is awaited
 
 
@@ -67,7 +69,7 @@ _CALL_OPTIONS = ("--timeout", "--on")
 
 def _at_prompt(command: options.Command, *without: str) -> options.Command:
     """A command as the prompt has it: its mesh is the node's own."""
-    left_out = {*(setting.name for setting in table.ATTACH), *without}
+    left_out = {*(setting.name for setting in ATTACH), *without}
     kept = tuple(setting for setting in command.settings if setting.name not in left_out)
     return replace(command, settings=kept)
 
@@ -77,11 +79,22 @@ _COMMANDS = {
     "jobs": _at_prompt(table.JOBS, "watch"),
     "job": _at_prompt(table.JOB),
 }
-_STORE = {
-    name.partition(" ")[2]: _at_prompt(command)
-    for name, command in table.COMMANDS.items()
-    if name.startswith("store ")
+_GROUPS = {
+    group: {
+        name.partition(" ")[2]: _at_prompt(command, "raw")
+        for name, command in table.COMMANDS.items()
+        if name.startswith(f"{group} ")
+    }
+    for group in table.GROUPS
 }
+
+
+def _overview(group: str) -> str:
+    width = max(map(len, _GROUPS[group]))
+    lines = [
+        f"  {group} {name.ljust(width)}  {known.summary}" for name, known in _GROUPS[group].items()
+    ]
+    return "\n".join([*lines, f"  {group} put --help, and so on, explains each."])
 
 
 def _details(command: options.Command) -> str:
@@ -119,11 +132,11 @@ WORDS: dict[str, Word] = {
         f"{_details(_COMMANDS['job'])}\n  The first digits of the id do.",
     ),
     "store": Word(
-        f"store {'|'.join(_STORE)} ...",
+        f"store {'|'.join(_GROUPS['store'])} ...",
         "files in the RAM of the mesh",
-        "\n".join(f"  store {name.ljust(4)}  {known.summary}" for name, known in _STORE.items())
-        + "\n  store put --help, and so on, explains each.",
+        _overview("store"),
     ),
+    "kv": Word("kv put|get|del|keys|watch|incr ...", "state on all nodes", _overview("kv")),
     "nodes": Word("nodes", "the members of the mesh and their load"),
     "status": Word("status", "what this node does"),
     "help": Word("help [COMMAND]", "this list, or more about one command"),
@@ -143,6 +156,8 @@ class Task:
 
 class Shell:
     """Runs lines against a mesh; `write` gets whole lines of output."""
+
+    prompt = "velum> "
 
     def __init__(self, mesh: Mesh, write: Callable[[str], object] = print) -> None:
         self.mesh = mesh
@@ -177,8 +192,8 @@ class Shell:
             self._wasm(words[1:])
         elif name in _COMMANDS:
             self._command(name, words[1:])
-        elif name == "store":
-            self._store(words[1:])
+        elif name in _GROUPS:
+            self._grouped(name, words[1:])
         elif name == "nodes":
             self._say(show.nodes_table(self.mesh.nodes(), self._paint))
         elif name == "status":
@@ -228,26 +243,29 @@ class Shell:
         if status is None:
             raise LineError("the node is leaving; the job goes on in the mesh")
 
-    def _store(self, words: list[str]) -> None:
-        """A command of ``velum store`` on this node's mesh."""
-        from velum.cli import store
+    def _grouped(self, group: str, words: list[str]) -> None:
+        """A command of ``velum store`` or ``velum kv`` on this node's mesh."""
+        from velum.cli import kv, store
 
-        if not words or words[0] not in _STORE:
-            raise LineError(f"there are store {', '.join(_STORE)}; try: help store")
+        commands = _GROUPS[group]
+        if not words or words[0] not in commands:
+            raise LineError(f"there are {group} {', '.join(commands)}; try: help {group}")
         try:
-            args = options.parse(_STORE[words[0]], words[1:], {})
+            args = options.parse(commands[words[0]], words[1:], {})
         except SystemExit:  # after --help
             return
         file = getattr(args, "file", None)
-        if file == store.STREAM:
-            raise LineError("- is the prompt's own; name a file")
+        if store.STREAM in (file, getattr(args, "value", None)):
+            raise LineError("- is the prompt's own; name a file, or write the value")
         if file:
             args.file = os.path.expanduser(file)
+        actions = store.ACTIONS if group == "store" else kv.ACTIONS
         try:
             with self._interruptible():
-                store.ACTIONS[words[0]](self.mesh, args, self._write)
+                actions[words[0]](self.mesh, args, self._write)
         except KeyboardInterrupt:
-            self._say(["interrupted; nothing is left half"])
+            watched = words[0] == "watch"
+            self._say(["no longer watched" if watched else "interrupted; nothing is left half"])
 
     def _answer(self, future: TaskFuture) -> None:
         try:
@@ -331,9 +349,14 @@ class Choice:
 class Completions:
     """What may follow; exports of a module are read once for each version of its file."""
 
-    def __init__(self, names: Callable[[str], Iterable[str]] = lambda prefix: ()) -> None:
-        """`names` gives names of files in the mesh that start so."""
+    def __init__(
+        self,
+        names: Callable[[str], Iterable[str]] = lambda prefix: (),
+        keys: Callable[[str], Iterable[str]] = lambda prefix: (),
+    ) -> None:
+        """`names` gives names of files in the mesh that start so, `keys` keys of the state."""
         self._names = names
+        self._keys = keys
         self._exports: dict[str, tuple[tuple[int, int], list[tuple[str, str]]]] = {}
 
     def of(self, text: str) -> Iterator[Choice]:
@@ -344,28 +367,38 @@ class Completions:
         word = words[-1]
         place = len(words) - 1
         if place == 0:
-            yield from _starting(word, ((name, WORDS[name].summary) for name in WORDS))
+            yield from starting(word, ((name, WORDS[name].summary) for name in WORDS))
         elif words[0] == "help":
-            yield from _starting(word, ((name, "") for name in WORDS))
+            yield from starting(word, ((name, "") for name in WORDS))
         elif word.startswith("--"):
-            yield from _starting(word, _flags(words))
+            yield from starting(word, _flags(words))
+        elif words[0] in _GROUPS and place == 1:
+            commands = _GROUPS[words[0]]
+            yield from starting(word, ((name, commands[name].summary) for name in commands))
         elif words[0] == "store":
             yield from self._store(words)
+        elif words[0] == "kv":
+            yield from self._kv(words)
         elif words[0] in ("wasm", "scatter") and place == 1:
             yield from _files(word, ".wasm")
         elif words[0] in ("wasm", "scatter") and place == 2:
-            yield from _starting(word, self._functions(words[1]))
+            yield from starting(word, self._functions(words[1]))
 
     def _store(self, words: list[str]) -> Iterator[Choice]:
-        """After ``store``: its commands, then a local file or names of files in the mesh."""
+        """After a command of ``store``: a local file or names of files in the mesh."""
         word, place = words[-1], len(words) - 1
-        if place == 1:
-            yield from _starting(word, ((name, _STORE[name].summary) for name in _STORE))
-        elif (words[1], place) in (("put", 2), ("get", 3)):
+        if (words[1], place) in (("put", 2), ("get", 3)):
             yield from _files(word)
         elif words[1] == "rm" or (words[1] in ("get", "ls", "stat") and place == 2):
-            plain = (name for name in self._names(word) if name.isprintable())
-            yield from _starting(word, ((name, "") for name in plain if not _QUOTED & {*name}))
+            yield from starting(word, typable(self._names(word)))
+
+    def _kv(self, words: list[str]) -> Iterator[Choice]:
+        """After a command of ``kv``: the log that is checked, or keys."""
+        word, place = words[-1], len(words) - 1
+        if words[1] == "check":
+            yield from _files(word)
+        elif words[1] == "del" or (place == 2 and words[1] not in ("stat", "compact", "forget")):
+            yield from starting(word, typable(self._keys(word)))
 
     def _functions(self, path: str) -> list[tuple[str, str]]:
         """(name, signature) of a module's functions; none for a file that is no module."""
@@ -395,7 +428,7 @@ class Completions:
 def _flags(words: list[str]) -> list[tuple[str, str]]:
     """(option, note) of a command of the prompt."""
     name = words[0]
-    command = _STORE.get(words[1]) if name == "store" else _COMMANDS.get(name)
+    command = _GROUPS[name].get(words[1]) if name in _GROUPS else _COMMANDS.get(name)
     if command is not None:
         return [(f"--{setting.name}", setting.help) for setting in command.settings]
     if name in BUILT_INS:
@@ -403,10 +436,16 @@ def _flags(words: list[str]) -> list[tuple[str, str]]:
     return [(option, "") for option in _WASM_OPTIONS] if name == "wasm" else []
 
 
-def _starting(word: str, choices: Iterable[tuple[str, str]]) -> Iterator[Choice]:
+def starting(word: str, choices: Iterable[tuple[str, str]]) -> Iterator[Choice]:
+    """Those of (text, note) that start like `word`."""
     for text, note in choices:
         if text.startswith(word):
             yield Choice(text, len(word), note)
+
+
+def typable(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names that can be typed without quotes."""
+    return ((name, "") for name in names if name.isprintable() and not _QUOTED & {*name})
 
 
 def _files(word: str, ending: str = "") -> Iterator[Choice]:
@@ -434,23 +473,26 @@ def history_path() -> Path:
 class Repl:
     """The prompt on a terminal. Peers' comings and goings are printed above it."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(
+        self, mesh: Mesh, shell: Shell | None = None, completions: Completions | None = None
+    ) -> None:
+        """A shell and completions of another kind may be given."""
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import Completer, Completion
 
-        completions = Completions(partial(file_names, mesh))
+        choices = completions or Completions(partial(file_names, mesh), partial(key_names, mesh))
 
         class Words(Completer):
             def get_completions(self, document: Document, _event: object) -> Iterator[Completion]:
-                for choice in completions.of(document.text_before_cursor):
+                for choice in choices.of(document.text_before_cursor):
                     yield Completion(choice.text, -choice.replaces, display_meta=choice.note)
 
         self._mesh = mesh
-        self._shell = Shell(mesh)
+        self._shell = shell or Shell(mesh)
         self._toolbar_at = float("-inf")
         self._toolbar_text = ""
         self._session: PromptSession[str] = PromptSession(
-            "velum> ",
+            self._shell.prompt,
             history=_history(),
             completer=Words(),
             complete_while_typing=False,
@@ -511,6 +553,15 @@ def file_names(mesh: Mesh, prefix: str) -> list[str]:
     """Some names of files in the mesh; none when it does not answer."""
     try:
         return [info.name for info in islice(mesh.files.ls(prefix), NAMES_MAX)]
+    except VelumError:
+        return []
+
+
+def key_names(mesh: Mesh, prefix: str) -> list[str]:
+    """Some keys that start so; none when the state is large, or does not answer."""
+    plain = "".join(f"\\{letter}" if letter in "\\*?[]" else letter for letter in prefix)
+    try:
+        return mesh.kv.keys(f"{plain}*")[:NAMES_MAX] if len(mesh.kv) <= KEYS_MAX else []
     except VelumError:
         return []
 

@@ -97,6 +97,7 @@ class FakeMesh(Mesh):
     """
 
     files: Any = None  # those who need them give their own
+    kv: Any = None
 
     def __init__(self) -> None:
         self.address = "127.0.0.1:8001"

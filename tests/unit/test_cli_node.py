@@ -36,6 +36,7 @@ class FakeNode(fakes.FakeMesh):
         on_member(fakes.node_info(1), None)
 
     stopped = True
+    resp_address: str | None = None
 
     def wait(self, timeout: float | None = None) -> BaseException | None:
         if isinstance(self.end, int):
@@ -69,7 +70,7 @@ def ends_with(end: object) -> None:
 
 def test_options_reach_the_node(started: list[FakeNode]) -> None:
     words = "3 --host 10.0.0.3 --port 0 --join a:1,b:2 --workers 5 --memory 64K --no-beacon"
-    words += " --ram 512M --repair-rate max"
+    words += " --ram 512M --repair-rate max --log a/b.log --durability fsync --resp 0"
     assert node_main([*words.split(), "--beacon-port", "9", "--state-dir", "kept"]) == 0
     args, options = started[0].arguments
     options.pop("on_member")
@@ -82,6 +83,9 @@ def test_options_reach_the_node(started: list[FakeNode]) -> None:
         "memory": 65536,
         "ram": 512 << 20,
         "repair_rate": 0,
+        "log": "a/b.log",
+        "durability": "fsync",
+        "resp_port": 0,
         "beacon": False,
         "state_dir": "kept",
     }
@@ -118,6 +122,19 @@ def test_json_lines(started: list[FakeNode], capsys: pytest.CaptureFixture[str])
         "workers": 2,
     }
     assert len(others) == 5
+
+
+def test_where_redis_is_served_is_said(
+    started: list[FakeNode],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FakeNode, "resp_address", "127.0.0.1:6379")
+    assert main(["node", "1", "--json", "--resp", "6379"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["resp"] == "127.0.0.1:6379"
+    assert main(["node", "1", "--workers", "2"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "node 1 at 127.0.0.1:8001, 2 workers, Redis at 127.0.0.1:6379"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from velum import _core
-from velum.policy import job, slices, tasks, types
+from velum import _core, errors, kv, kvvalues
+from velum.policy import job, kvpull, kvtalk, slices, tasks, types
 
 CSRC = Path(__file__).parents[2] / "csrc"
 HEADERS = "".join(
     (CSRC / name).read_text(encoding="utf-8")
-    for name in ("include/velum.h", "include/velum_opt.h", "wire.h")
+    for name in (
+        "include/velum.h",
+        "include/velum_opt.h",
+        "wire.h",
+        "resp.h",
+        "kv_record.h",
+        "kv.h",
+        "wire_kv.h",
+        "kv_server.h",
+    )
 )
 
 
@@ -28,7 +37,8 @@ def defined(name: str) -> int:
 
 def enumerated(name: str, prefix: str) -> dict[str, int]:
     """The enum of a header: its names without their prefix."""
-    found = re.search(rf"typedef enum \{{([^}}]*)\}} {name};", re.sub(r"/\*.*?\*/", "", HEADERS))
+    code = re.sub(r"/\*.*?\*/", "", HEADERS, flags=re.S)
+    found = re.search(rf"typedef enum \{{([^}}]*)\}} {name};", code)
     assert found is not None, name
     members: dict[str, int] = {}
     for member in found[1].split(","):
@@ -95,3 +105,47 @@ def test_numbers_of_jobs(mirror: int, name: str) -> None:
 @pytest.mark.parametrize("code", tasks.Code)
 def test_error_codes(code: tasks.Code) -> None:
     assert re.search(rf"X\({code.name}, {code.value}, ", HEADERS) is not None
+
+
+@pytest.mark.parametrize(
+    ("mirror", "name"),
+    [
+        (kvtalk.FANOUT, "VELUM_KV_FANOUT"),
+        (kvtalk.KEY_BYTES_MAX, "VELUM_KV_KEY_BYTES_MAX"),
+        (kvvalues.KEY_BYTES_MAX, "VELUM_KV_KEY_BYTES_MAX"),
+        (kvpull.LEVELS, "VELUM_KV_LEVELS"),
+        (kvpull.ASK_MAX, "VELUM_KV_ASK_MAX"),
+        (kvpull.LEAVES_MAX, "VELUM_KV_LEAVES_MAX"),
+        (_core.KV_WATCH_STATE, "VELUM_KV_WATCH_STATE"),
+        (_core.KV_WATCH_STOP, "VELUM_KV_WATCH_STOP"),
+    ],
+)
+def test_numbers_of_the_state(mirror: int, name: str) -> None:
+    assert mirror == defined(name)
+
+
+def test_requests_of_the_state_have_room() -> None:
+    assert kv.ARGS_MAX + 2 <= defined("VELUM_RESP_ARGS_MAX")
+
+
+def test_durabilities() -> None:
+    known = enumerated("velum_kv_durability", "VELUM_KV_")
+    assert {name.upper(): code for code, name in enumerate(kv.DURABILITIES) if name} == known
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("LOCKED", errors.KvRefused),
+        ("NO_SPACE", errors.KvRefused),
+        ("STATE_FULL", errors.KvRefused),
+        ("CAS_CONFLICT", errors.CasConflict),
+        ("NO_QUORUM", errors.NoQuorum),
+        ("WRONG_TYPE", errors.WrongType),
+        ("NOT_A_LOG", errors.KvRefused),
+    ],
+)
+def test_errors_of_the_state(name: str, kind: type[errors.VelumError]) -> None:
+    code = errors.code_of(name)
+    assert re.search(rf"X\({name}, {code}, ", HEADERS) is not None
+    assert type(errors.error_from(code)) is kind

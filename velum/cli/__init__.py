@@ -33,6 +33,13 @@ _HINTS = {
     "STORE_FULL": "velum store df shows the room by node",
     "NOT_FOUND": "velum store ls shows the names",
     "CHUNKS_LOST": "velum store stat says how much of it is left",
+    "LOCKED": "stop that process, or name another log",
+    "NO_SPACE": "make room on the disk that the log is on: reads go on, writes will by themselves",
+    "STATE_FULL": "delete keys, or give them a --ttl",
+    "CAS_CONFLICT": "velum kv get KEY --json shows it",
+    "NO_QUORUM": "a node votes 30 s after its start; velum nodes shows who is away, "
+    "velum kv forget ID gives one up",
+    "WRONG_TYPE": "velum kv get KEY --json shows its type; velum kv del KEY makes room",
 }
 
 

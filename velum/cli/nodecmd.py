@@ -24,6 +24,7 @@ from velum.cli import EXIT_INTERRUPTED, logs, show
 if TYPE_CHECKING:
     from velum.api import NodeInfo
     from velum.node import Node
+    from velum.repl import Repl
 
 
 FLUSH_S = 1.0  # what a slow reader of stdout may hold up the end
@@ -53,14 +54,18 @@ class Announcer:
         self._thread = threading.Thread(target=self._print, name="velum say", daemon=True)
         self._thread.start()
 
-    def ready(self, node_id: int, address: str, workers: int) -> None:
-        """The node serves."""
+    def ready(self, node_id: int, address: str, workers: int, resp: str | None = None) -> None:
+        """The node serves, the Redis protocol too if `resp` says where."""
         if self._json:
-            facts = {"id": node_id, "address": address, "workers": workers}
+            facts: dict[str, Any] = {"id": node_id, "address": address, "workers": workers}
+            if resp is not None:
+                facts["resp"] = resp
             self._first = show.dump({"event": "ready", **facts, "pid": os.getpid()})
         else:
             name = self._paint("bold", f"node {node_id}")
             self._first = f"{name} at {address}, {show.plural(workers, 'worker')}"
+            if resp is not None:
+                self._first += f", Redis at {resp}"
         self._ready.set()
 
     def member(self, info: NodeInfo, before: str | None) -> None:
@@ -118,15 +123,15 @@ def member_line(change: Mapping[str, Any], paint: show.Paint) -> str:
 def run(args: Namespace) -> int:
     """Starts the node and stays until it is told to go."""
     logs.configure(args.log_level, args.log_json)
-    _stop_on_signals()
+    stop_on_signals()
     announcer = Announcer(args.json)
     try:
         with _start(args, announcer) as node:
-            announcer.ready(args.id, node.address, _workers(args))
+            announcer.ready(args.id, node.address, _workers(args), node.resp_address)
             if args.until_eof:
                 threading.Thread(target=_leave_at_eof, name="velum eof", daemon=True).start()
             elif _has_terminal(args):
-                return _prompt(node)
+                return _at_prompt(node)
             return _serve(node)
     except StopRequested:  # before the node was up: nothing to hand back
         return 0
@@ -147,6 +152,9 @@ def _start(args: Namespace, announcer: Announcer) -> Node:
         memory=args.memory,
         ram=args.ram,
         repair_rate=args.repair_rate,
+        log=args.log,
+        durability=args.durability,
+        resp_port=args.resp,
         beacon=not args.no_beacon,
         state_dir=args.state_dir,
         on_member=announcer.member,
@@ -176,11 +184,14 @@ def _serve(node: Node) -> int:
     return _ended(error)
 
 
-def _prompt(node: Node) -> int:
-    """With a prompt, until the person quits, a signal comes, or the node ends by itself."""
+def _at_prompt(node: Node) -> int:
     from velum.repl import Repl
 
-    repl = Repl(node)
+    return prompt(node, Repl(node))
+
+
+def prompt(node: Node, repl: Repl) -> int:
+    """With a prompt, until the person quits, a signal comes, or the node ends by itself."""
     ended: list[BaseException | None] = []
 
     def watch() -> None:
@@ -211,7 +222,9 @@ def _leave_at_eof() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
+    """From now on the first signal raises StopRequested, and the second ends the process."""
+
     def stop(*_: object) -> None:
         _leave_at_once_on_signals()
         raise StopRequested

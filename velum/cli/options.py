@@ -25,7 +25,7 @@ ENVIRONMENT_PREFIX = "VELUM_"
 # A word that argparse would take for an option though it is a number: -3, -0x1f, -.5, -inf.
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
-# Begins a word behind `--`, which is no option whatever it looks like: no word of a command line
+# Begins a number, and a word behind `--`, which are no options: no word of a command line
 # can begin so, and argparse mixes options and places only as long as it never meets `--` itself.
 _PLAIN = "\0"
 
@@ -118,7 +118,7 @@ def parse(
     environment = os.environ if environment is None else environment
     parser = build(command)
     plain = words.index("--") if "--" in words else len(words)
-    shielded = [f" {word}" if _NEGATIVE.match(word) else word for word in words[:plain]]
+    shielded = [_PLAIN + word if _NEGATIVE.match(word) else word for word in words[:plain]]
     shielded += [_PLAIN + word for word in words[plain + 1 :]]
     values = parser.parse_intermixed_args(shielded)
     for positional in command.positionals:

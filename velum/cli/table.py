@@ -7,22 +7,27 @@ another's imports.
 
 from __future__ import annotations
 
-from velum.cli import logs, numbers
+from velum.cli import numbers
 from velum.cli.options import Command, Positional, Setting
+from velum.cli.settings import (
+    ATTACH,
+    BEACON_PORT,
+    DURABILITY,
+    HOST,
+    JOIN,
+    JSON,
+    LOG_JSON,
+    LOG_LEVEL,
+    MEMORY,
+    NO_BEACON,
+    PORT,
+    RAM,
+    RESP,
+    VERBOSE,
+    WORKERS,
+)
+from velum.cli.table_kv import KV_COMMANDS, ROBOT
 
-_JSON = Setting("json", "print one JSON document on stdout", kind="switch")
-_VERBOSE = Setting(
-    "verbose", "say on stderr which node ran it and how long it took", kind="switch", short="v"
-)
-_NODE = Setting(
-    "node",
-    "a running node to attach to; else the first found on this machine",
-    numbers.address,
-    metavar="HOST:PORT",
-)
-_BEACON_PORT = Setting(
-    "beacon-port", "UDP port on which nodes find each other", numbers.port, 8888, metavar="N"
-)
 _TIMEOUT = Setting(
     "timeout", "stop the task after this long: 5, 0.2, 500ms, 2min", numbers.seconds, metavar="S"
 )
@@ -40,44 +45,6 @@ _MODULE = (
     Positional("file", "the module, a .wasm file"),
     Positional("function", "an exported function of it", metavar="FUNC"),
 )
-ATTACH = (_NODE, _BEACON_PORT)  # of every command that uses a mesh; at a prompt they mean nothing
-
-_HOST = Setting(
-    "host",
-    "address to listen on; 0.0.0.0 for every network of this machine",
-    default="127.0.0.1",
-    metavar="ADDRESS",
-)
-_PORT = Setting(
-    "port", "TCP and UDP port, 0 for any free one; else 8000 + ID", numbers.port, metavar="N"
-)
-_JOIN = Setting(
-    "join",
-    "nodes to join through, for a network without broadcast; may be repeated",
-    numbers.address,
-    kind="list",
-    metavar="HOST:PORT,...",
-)
-_WORKERS = Setting(
-    "workers",
-    "worker processes, each runs one guest; else one for every core",
-    numbers.workers,
-    metavar="N",
-)
-_MEMORY = Setting(
-    "memory", "most linear memory of one guest", numbers.guest_memory, "256M", metavar="SIZE"
-)
-_RAM = Setting(
-    "ram",
-    "RAM it gives to files of the mesh, 0 for none; else a quarter of what is free, at most 1G",
-    numbers.ram,
-    metavar="SIZE",
-)
-_NO_BEACON = Setting("no-beacon", "neither send nor hear beacons", kind="switch")
-_LOG_LEVEL = Setting(
-    "log-level", "least level of log lines on stderr", default="warning", choices=logs.LEVELS
-)
-_LOG_JSON = Setting("log-json", "log lines as JSON", kind="switch")
 
 NODE = Command(
     name="node",
@@ -89,33 +56,41 @@ until SIGTERM or Ctrl-C, hands its work back, and leaves.""",
     examples="""  velum node 1
   velum node 2 --workers 4 --memory 1G
   velum node 7 --host 192.168.1.7 --join 192.168.1.1:8001
+  velum node 8 --log logs/node8.log --resp 6379
   VELUM_LOG_LEVEL=info velum node 3 --config velum.toml < /dev/null""",
     run="velum.cli.nodecmd:run",
     positionals=(
         Positional("id", "this node's id, 1 to 65535, its own in the mesh", numbers.node_id),
     ),
     settings=(
-        _HOST,
-        _PORT,
-        _BEACON_PORT,
-        _JOIN,
-        _WORKERS,
-        _MEMORY,
-        _RAM,
+        HOST,
+        PORT,
+        BEACON_PORT,
+        JOIN,
+        WORKERS,
+        MEMORY,
+        RAM,
         Setting(
             "repair-rate",
             "most bytes a second that it sends to remake lost copies of files, or max",
             numbers.rate,
             metavar="RATE|max",
         ),
-        _NO_BEACON,
+        Setting(
+            "log",
+            "keep the state that every node holds in this file too; else in memory only",
+            metavar="PATH",
+        ),
+        DURABILITY,
+        RESP,
+        NO_BEACON,
         Setting(
             "state-dir",
             "keep scatters here, so that they go on when the whole mesh was switched off",
             metavar="DIR",
         ),
-        _LOG_LEVEL,
-        _LOG_JSON,
+        LOG_LEVEL,
+        LOG_JSON,
         Setting("json", "peers and state as JSON lines on stdout; never a prompt", kind="switch"),
         Setting(
             "until-eof",
@@ -142,7 +117,7 @@ with sign, and overflow is an error; one float makes both floats.""",
         Positional("name", "add, sub, mul or div", metavar="NAME"),
         Positional("args", "numbers: 10 -3 0xff 2.5", numbers.call_number, "ARG", many=True),
     ),
-    settings=(*ATTACH, _TIMEOUT, _ON, _JSON, _VERBOSE),
+    settings=(*ATTACH, _TIMEOUT, _ON, JSON, VERBOSE),
 )
 
 WASM = Command(
@@ -161,7 +136,7 @@ against the function's signature before anything is sent; see velum inspect FILE
             "args", "numbers, typed by the signature", numbers.wasm_number, "ARG", many=True
         ),
     ),
-    settings=(*ATTACH, _TIMEOUT, _FUEL, _GUEST_MEMORY, _ON, _JSON, _VERBOSE),
+    settings=(*ATTACH, _TIMEOUT, _FUEL, _GUEST_MEMORY, _ON, JSON, VERBOSE),
 )
 
 SCATTER = Command(
@@ -224,7 +199,7 @@ itself: see velum jobs and velum job ID.""",
         _FUEL,
         _GUEST_MEMORY,
         Setting("detach", "print the job's id and return, the job goes on", kind="switch"),
-        _JSON,
+        JSON,
         Setting("verbose", "say on stderr how the job went", kind="switch", short="v"),
     ),
 )
@@ -236,7 +211,7 @@ JOBS = Command(
 which node coordinates it, and which others hold a copy. Finished ones are kept for an hour.""",
     examples="  velum jobs\n  velum jobs --watch                  every second, until Ctrl-C",
     run="velum.cli.scatter:jobs",
-    settings=(*ATTACH, _JSON, Setting("watch", "show it again every second", kind="switch")),
+    settings=(*ATTACH, JSON, Setting("watch", "show it again every second", kind="switch")),
 )
 
 JOB = Command(
@@ -255,7 +230,7 @@ takes a failed or cancelled one up again: what is done stays done, failed slices
         Setting("watch", "show its progress, then its answer", kind="switch"),
         Setting("cancel", "end it", kind="switch"),
         Setting("resume", "take it up again", kind="switch"),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -287,7 +262,7 @@ Nothing is written to disk.""",
             metavar="K+M",
         ),
         Setting("chunk", "size of a chunk, up to 8M", numbers.chunk_size, "1M", metavar="BYTES"),
-        _JSON,
+        JSON,
         Setting("verbose", "say on stderr how fast it went", kind="switch", short="v"),
     ),
 )
@@ -323,7 +298,7 @@ have fewer copies than asked for, and those damaged, which have lost chunks.""",
     settings=(
         *ATTACH,
         Setting("long", "size, time and state of each too", kind="switch", short="l"),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -334,7 +309,7 @@ STORE_STAT = Command(
     examples="  velum store stat photo.jpg",
     run="velum.cli.store:stat",
     positionals=(_FILE_NAME,),
-    settings=(*ATTACH, _JSON),
+    settings=(*ATTACH, JSON),
 )
 
 STORE_RM = Command(
@@ -355,7 +330,7 @@ STORE_DF = Command(
 risk or damaged, and how much is still to be copied until all is whole again.""",
     examples="  velum store df\n  velum store df --json",
     run="velum.cli.store:df",
-    settings=(*ATTACH, _JSON),
+    settings=(*ATTACH, JSON),
 )
 
 NODES = Command(
@@ -368,7 +343,7 @@ worker), and how long ago it was heard. A star marks the node that was asked."""
   velum nodes --watch                 every second, until Ctrl-C
   velum nodes --json --node 192.168.1.1:8001""",
     run="velum.cli.commands:nodes",
-    settings=(*ATTACH, _JSON, Setting("watch", "show it again every second", kind="switch")),
+    settings=(*ATTACH, JSON, Setting("watch", "show it again every second", kind="switch")),
 )
 
 STATUS = Command(
@@ -377,7 +352,7 @@ STATUS = Command(
     text="Show one node's own figures: version, uptime, workers, queue, calls, modules, links.",
     examples="  velum status\n  velum status --node 127.0.0.1:8002 --json",
     run="velum.cli.commands:status",
-    settings=(*ATTACH, _JSON),
+    settings=(*ATTACH, JSON),
 )
 
 INSPECT = Command(
@@ -388,7 +363,7 @@ node. Exit status 1 when velum would refuse the module.""",
     examples="  velum inspect tests/guests/primes.wasm",
     run="velum.cli.commands:inspect",
     positionals=(Positional("file", "the module, a .wasm file"),),
-    settings=(_JSON,),
+    settings=(JSON,),
 )
 
 DOCTOR = Command(
@@ -407,7 +382,7 @@ what to do. Exit status 1 when something fails.""",
             default=1,
         ),
     ),
-    settings=(_HOST, _BEACON_PORT, _JSON),
+    settings=(HOST, BEACON_PORT, JSON),
 )
 
 UP = Command(
@@ -429,19 +404,19 @@ front, and say when all see each other. Ctrl-C stops all; a second Ctrl-C does s
             numbers.port,
             metavar="N",
         ),
-        _HOST,
-        _BEACON_PORT,
-        _JOIN,
+        HOST,
+        BEACON_PORT,
+        JOIN,
         Setting(
             "workers",
             "worker processes of each node; else the cores are shared out",
             numbers.workers,
             metavar="N",
         ),
-        _MEMORY,
-        _RAM,
-        _LOG_LEVEL,
-        _LOG_JSON,
+        MEMORY,
+        RAM,
+        LOG_LEVEL,
+        LOG_JSON,
     ),
 )
 
@@ -456,13 +431,13 @@ right.""",
     run="velum.cli.demo:run",
     settings=(
         Setting("nodes", "number of nodes, 2 to 16", numbers.demo_nodes, 4, metavar="N"),
-        _JSON,
+        JSON,
     ),
 )
 
 CHAOS = Command(
     name="chaos",
-    summary="prove that scatters and files survive: kill, stop, part, restart",
+    summary="prove that scatters, files and keys survive: kill, stop, part, restart",
     text="""Start a mesh of real processes and keep scatters going on it while its nodes and workers
 are killed, stopped and started again, and, with root, cut off from each other in network
 namespaces. Every answer must have the same bits as one node alone gives, in time, and nothing may
@@ -471,9 +446,13 @@ right; else the seed, the logs and the job are named.
 
 With --store files are put, read, replaced and removed instead, and one node at a time is struck,
 the next when all files have their copies again: every file must read as it was last put, what was
-removed must not return, and the RAM must be free at the end.""",
+removed must not return, and the RAM must be free at the end.
+
+With --kv keys are written, counted on and deleted through any node, each of which has a log: every
+write that was acknowledged as on disk must be on every node at the end.""",
     examples="""  velum chaos
   velum chaos --store --seconds 600
+  velum chaos --kv --seconds 600
   velum chaos --nodes 6 --seconds 600 --seed 1 --json""",
     run="velum.cli.chaos:run",
     settings=(
@@ -482,6 +461,7 @@ removed must not return, and the RAM must be free at the end.""",
         Setting("seed", "decides what happens; else a random one", numbers.count, metavar="N"),
         Setting("workers", "worker processes of each node", numbers.workers, 1, metavar="N"),
         Setting("store", "files in RAM instead of scatters", kind="switch"),
+        Setting("kv", "keys with logs instead of scatters", kind="switch"),
         Setting(
             "ram", "with --store: RAM of each node for them", numbers.ram, "256M", metavar="SIZE"
         ),
@@ -491,7 +471,7 @@ removed must not return, and the RAM must be free at the end.""",
             default="auto",
             choices=("auto", "on", "off"),
         ),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -522,6 +502,8 @@ COMMANDS: dict[str, Command] = {
         STORE_STAT,
         STORE_RM,
         STORE_DF,
+        *KV_COMMANDS,
+        ROBOT,
         NODES,
         STATUS,
         INSPECT,
@@ -533,5 +515,8 @@ COMMANDS: dict[str, Command] = {
     )
 }
 
-GROUPS = {"store": "files in the RAM of the mesh: put, get, ls, stat, rm, df"}
+GROUPS = {
+    "store": "files in the RAM of the mesh: put, get, ls, stat, rm, df",
+    "kv": "state that every node holds: put, get, del, keys, watch, incr, sets, cas, ...",
+}
 """Commands of two words: the first, and what they are about."""
