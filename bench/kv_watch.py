@@ -83,7 +83,8 @@ def velum_watcher(address: str, heard: Put) -> None:
     """A node of its own."""
     with velum.Node(2, 0, beacon=False, workers=0, join=[address]) as node:
         for change in node.kv.watch(KEY, state=False):
-            heard(int(change.value))
+            if change.event == "set":
+                heard(int(change.value))
 
 
 def zenoh_watcher(address: str, heard: Put) -> None:

@@ -463,6 +463,10 @@ void velum_hub_wake(velum_hub *hub) {
     if (hub->wake_writer != VELUM_NO_FD) velum_port_wake(hub->wake_writer);
 }
 
+void velum_hub_woken(velum_hub *hub) {
+    hub->woken = true;
+}
+
 /* ---- the rest ---- */
 
 void velum_hub_set_service(velum_hub *hub, const velum_hub_service *service) {

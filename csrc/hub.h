@@ -221,6 +221,8 @@ int velum_hub_poll(velum_hub *hub, int64_t timeout_us, velum_event *events, size
 /* Makes a sleeping poll return with a WAKE event. Any thread, also a signal handler; many wakes
  * before a poll give one event. */
 void velum_hub_wake(velum_hub *hub);
+/* The same for who works in the hub's own thread: the poll under way, or the next one. */
+void velum_hub_woken(velum_hub *hub);
 
 /* Counters since the start, for `status` and tests. */
 typedef struct {

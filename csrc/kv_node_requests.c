@@ -172,7 +172,7 @@ void velum__requests_answer(velum_kv_node *node, const velum_kv_log_figures *log
     }
     velum_timer_stop(loop, &node->timer);
     if (next_us < INT64_MAX) (void)velum_timer_start(loop, &node->timer, next_us);
-    if (told) velum_hub_wake(node->hub);
+    if (told) velum_hub_woken(node->hub);
 }
 
 void velum__requests_end(velum_kv_node *node, velum_handle link) {
@@ -272,7 +272,7 @@ int velum_kv_node_sync(velum_kv_node *node, uint64_t token) {
     if (log != NULL) request->log_at = velum_kv_log_get_figures(log).taken;
     keep(node, request, 0);
     velum_hub_service_due(node->hub);
-    if (request->done) velum_hub_wake(node->hub);
+    if (request->done) velum_hub_woken(node->hub);
     return 0;
 }
 

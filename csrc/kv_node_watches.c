@@ -23,7 +23,7 @@ static bool take(void *owner, const uint8_t *change, size_t n) {
     velum__watcher *w = owner;
     if (n > VELUM_KV_WATCH_BYTES_MAX - w->changes.size || !velum__bytes_room(&w->changes, n))
         return false;
-    if (w->link == 0 && w->changes.size == 0) velum_hub_wake(w->node->hub);
+    if (w->link == 0 && w->changes.size == 0) velum_hub_woken(w->node->hub);
     memcpy(w->changes.data + w->changes.size, change, n);
     w->changes.size += n;
     return true;

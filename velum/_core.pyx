@@ -7,6 +7,7 @@ the interpreter lock and returns what happened as tuples whose first item is a k
 CLOSED, ...); nothing in C calls back into Python. The types of every tuple are in `_core.pyi`.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -76,6 +77,7 @@ def builtin_names():
 
 
 include "_core_values.pxi"
+include "_core_resp.pxi"
 
 include "_core_members.pxi"
 include "_core_jobs.pxi"
@@ -518,6 +520,7 @@ cdef class Hub:
 
     def poll(self, int64_t timeout_us, int64_t spin_us=0):
         """Sleeps until something happens or the time has passed (negative: no limit); the events.
+        None also earlier, when a signal came, or when the hub had much to do by itself.
 
         For the first `spin_us` it looks again and again, letting others run, before it sleeps.
 
@@ -534,24 +537,24 @@ cdef class Hub:
             if n < 0:
                 raise CoreError(n)
             out = self.events_out(n)
-            if out or (until >= 0 and c.velum_port_now_us() >= until):
+            if out or n == 0:
+                PyErr_CheckSignals()
                 return out
 
     cdef int wait(self, int64_t until, int64_t spin_us) noexcept nogil:
-        """Works until there are events (their count), or it is `until` (0); or an error."""
-        cdef int64_t now = c.velum_port_now_us(), left
+        """Works until there are events (their count), or it is `until`, or a signal came (0); or an
+        error."""
+        cdef int64_t now = c.velum_port_now_us()
         cdef int64_t spin_end = now + spin_us
-        cdef bint spins
         cdef int n
-        while True:
-            left = until if until <= 0 else max(0, until - now)
-            spins = now < spin_end and left != 0
-            n = c.velum_hub_poll(self.hub, 0 if spins else left, self.events, EVENTS)
-            if n != 0 or left == 0:
+        while now < spin_end and until != 0 and (until < 0 or now < until):
+            n = c.velum_hub_poll(self.hub, 0, self.events, EVENTS)
+            if n != 0:
                 return n
-            if spins:
-                c.velum_port_yield()
+            c.velum_port_yield()
             now = c.velum_port_now_us()
+        return c.velum_hub_poll(self.hub, until if until <= 0 else max(0, until - now),
+                                self.events, EVENTS)
 
     cdef list events_out(self, int n):
         """Events as Python values; some are told with others that are still to come."""

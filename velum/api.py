@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from velum import _core, frames, wasm
 from velum.errors import VelumError, code_of, error_from
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 Number = int | float
 ModuleLike = str | os.PathLike[str] | bytes | wasm.Module
 
-Drive = Callable[[Callable[[], bool], float | None], None]
+
+class Drive(Protocol):
+    """What runs a loop for a thread that waits: `velum.runtime.Runtime.drive`."""
+
+    def __call__(
+        self, done: Callable[[], bool], timeout: float | None = None, patient: bool = False
+    ) -> None: ...
+
 
 TIMEOUT_MS_MAX = 0xFFFFFFFF
 IN_FLIGHT_MAX = 16384  # calls that `map` keeps going at once

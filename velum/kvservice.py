@@ -162,14 +162,16 @@ class KvService:
 
     def do(self, args: Sequence[bytes], durability: str, timeout: float) -> tuple[Reply, str]:
         """As `velum.kv.Backend` says."""
-        request, code = resp.request(args), DURABILITIES.index(durability)
-        timeout_ms = max(1, min(round(timeout * 1000), TIMEOUT_MS_MAX))
+        code = DURABILITIES.index(durability)
         future = TaskFuture()
         future.driven_by(self._runtime.drive)
         if is_quorum_cas(args, code):
             self._runtime.call_soon(self._cas, args, future)
         else:
-            self._runtime.call_soon(self._do, request, code, timeout_ms, future)
+            timeout_ms = max(1, min(round(timeout * 1000), TIMEOUT_MS_MAX))
+            words = (resp.request(args), code, timeout_ms, future)
+            if self._runtime.at_once(self._do, *words) is None:
+                self._runtime.call_soon(self._do, *words)
         reached, reply = self._outcome(future)
         return resp.reply(reply), DURABILITIES[reached]
 
@@ -199,17 +201,18 @@ class KvService:
 
     # ---- requests and watches, in the loop ----
 
-    def _do(self, request: bytes, code: int, timeout_ms: int, future: TaskFuture) -> None:
+    def _do(self, request: bytes, code: int, timeout_ms: int, future: TaskFuture) -> bool:
         token = next(self._tokens)
         try:
             reply, reached, whole = self._core.do(request, token, code, timeout_ms)
         except _core.CoreError as error:
             future.fail(from_core(error))
-            return
+            return True
         if whole:
             future.settle(0, 0, (reached, reply))
         else:
             self._waiting[token] = lambda reached: future.settle(0, 0, (reached, reply))
+        return True
 
     def _cas(self, args: Sequence[bytes], future: TaskFuture) -> None:
         self._quorum.ask(

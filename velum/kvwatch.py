@@ -190,7 +190,7 @@ class Watch:
 
     def _wait(self, timeout: float | None) -> None:
         if self._drive is not None:
-            self._drive(self._has_news, timeout)
+            self._drive(self._has_news, timeout, True)
         sleeper = threading.Lock()
         sleeper.acquire()
         if not self._call(sleeper.release):

@@ -29,7 +29,9 @@ from velum.errors import code_of
 log = logging.getLogger("velum")
 
 DRIVE_NS = 2_000_000  # a longer wait is no longer about the cost of waking a thread
+PATIENT_NS = 10_000_000_000  # of who waits for what may come at any time
 LINGER_NS = 1_000_000  # how long after a drive the next one is expected
+LOOK_NS = 5_000_000  # how often the runtime's thread looks whether a patient drive is over
 STALE_NS = 4_000_000  # how old the nearest deadline may be while events follow each other
 SPIN_US = 50  # how long a driving thread looks for its answer before it sleeps: a wake-up's cost
 
@@ -67,7 +69,7 @@ class Runtime:
         self._events: dict[int, Handler] = {}
         self._frames: dict[int, Handler] = {}
         self._at_end: list[Callable[[], None]] = []
-        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._inbox: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._asleep = False
         self._stopping = False
         self.stopped = threading.Event()
@@ -101,7 +103,7 @@ class Runtime:
 
     # ---- from any thread ----
 
-    def call_soon(self, function: Callable[..., None], *args: Any) -> None:
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Runs function(*args) in the loop, soon."""
         self._inbox.append((function, args))
         if self._asleep:  # only the loop clears this: to be woken twice does it no harm
@@ -117,8 +119,11 @@ class Runtime:
             return False
         return self.stopped.wait(timeout)
 
-    def drive(self, done: Callable[[], bool], timeout: float | None = None) -> None:
-        """Runs the loop in the calling thread until done(), or for a short while.
+    def drive(
+        self, done: Callable[[], bool], timeout: float | None = None, patient: bool = False
+    ) -> None:
+        """Runs the loop in the calling thread until done(), or for a short while; if `patient`, for
+        a long one, but only until another thread wants to.
 
         Returns at once where the caller may not drive: another thread does, the caller is the
         runtime's thread, or the program handles Ctrl-C in a way of its own.
@@ -128,23 +133,48 @@ class Runtime:
             Interrupts.driving = True  # before the wheel is taken: it must be let go of again
         try:
             if not self._stopping and self._take_wheel():
-                self._drive(done, timeout)
+                self._drive(done, timeout, patient)
         finally:
             if main:
                 Interrupts.end()
 
-    def _drive(self, done: Callable[[], bool], timeout: float | None) -> None:
+    def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What function(*args) returns, run in the calling thread, and what it has queued is on its
+        way; None, and it was not run, unless the loop is free."""
+        main = threading.get_ident() == Interrupts.main
+        if main:
+            Interrupts.driving = True
+        try:
+            if self._stopping or not self._may_drive() or not self._wheel.acquire(blocking=False):
+                return None
+            try:
+                if self._stopping:
+                    return None
+                result = function(*args)
+                self.hub.flush()
+                return result
+            finally:
+                self._drivers_until = 0 if self._inbox else time.monotonic_ns() + LINGER_NS
+                self._wheel.release()
+        finally:
+            if main:
+                Interrupts.end()
+
+    def _drive(self, done: Callable[[], bool], timeout: float | None, patient: bool) -> None:
         try:
             if self._stopping:  # the loop ended while this thread waited for the wheel
                 return
             now = time.monotonic_ns()
-            end = now + (DRIVE_NS if timeout is None else min(DRIVE_NS, int(timeout * 1e9)))
+            most = PATIENT_NS if patient else DRIVE_NS
+            end = now + (most if timeout is None else min(most, int(timeout * 1e9)))
             self._drivers_until = end + LINGER_NS
             self._serve_inbox()
             if done():
                 self.hub.flush()  # who waits for nothing wants it on its way
             while not done() and not self._stopping and now < end:
                 self._turn(end // 1000, SPIN_US)
+                if patient and (self._wanted or Interrupts.struck):
+                    break
                 now = time.monotonic_ns()
         except BaseException as error:
             self._fail(error)
@@ -158,8 +188,11 @@ class Runtime:
 
     # ---- who drives ----
 
+    def _may_drive(self) -> bool:
+        return threading.get_ident() != self._ident and Interrupts.allow()
+
     def _take_wheel(self) -> bool:
-        if threading.get_ident() == self._ident or not Interrupts.allow():
+        if not self._may_drive():
             return False
         if self._wheel.acquire(blocking=False):
             return True
@@ -173,7 +206,8 @@ class Runtime:
 
     def _stay_back(self) -> None:
         while not self._stopping and (self._wanted or time.monotonic_ns() < self._drivers_until):
-            self._take_over.wait(LINGER_NS / 1e9)
+            left = self._drivers_until - time.monotonic_ns()
+            self._take_over.wait((LOOK_NS if left > LOOK_NS else LINGER_NS) / 1e9)
             self._take_over.clear()
 
     # ---- the loop ----
