@@ -174,7 +174,7 @@ def watch(args: argparse.Namespace, _: Path) -> dict[str, Any]:
     """From a put to a watcher on another node, one way."""
     here = ["velum"]
     here += ["zenoh"] if importlib.util.find_spec("zenoh") else []
-    here += ["redis"] if shutil.which("redis-server") else []
+    here += ["redis", "redis-plain"] if shutil.which("redis-server") else []
     count = WATCHED // (10 if args.quick else 1)
     found: dict[str, list[list[float]]] = {system: [] for system in here}
     for _ in range(2 if args.quick else ROUNDS):

@@ -6,8 +6,8 @@ Owns both sides of each system. The writer is this process, on one CPU; the watc
 the other CPU, in a node, session or connection of its own. A message carries the time at which its
 put began, by the clock that all processes of a machine share; puts follow each other in PAUSE_S, so
 that each finds everybody asleep. Redis has no watcher of a key's value: a client of the replica is
-subscribed to a channel that is published to on the master, over plain sockets, without a client
-library.
+subscribed to a channel that is published to on the master, both through redis-py; or, as
+"redis-plain", over sockets without a client library.
 """
 
 from __future__ import annotations
@@ -58,16 +58,30 @@ def zenoh_writer() -> Iterator[tuple[Put, str]]:
 
 
 @contextlib.contextmanager
-def redis_writer() -> Iterator[tuple[Put, str]]:
-    """A connection to the master; the replica is the watcher's."""
+def master_and_replica() -> Iterator[tuple[int, int]]:
+    """Their ports."""
     quiet = ["redis-server", "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
     with contextlib.ExitStack() as stack:
         with pinned(WRITER_CPU):
             master = stack.enter_context(server(quiet, "--port"))
         with pinned(WATCHER_CPU):
             copies = ["--replicaof", "127.0.0.1", str(master), "--repl-diskless-sync-delay", "0"]
-            replica = stack.enter_context(server([*quiet, *copies], "--port"))
-        out = stack.enter_context(_connected(master))
+            yield master, stack.enter_context(server([*quiet, *copies], "--port"))
+
+
+@contextlib.contextmanager
+def redis_writer() -> Iterator[tuple[Put, str]]:
+    """A client of the master; the replica is the watcher's."""
+    import redis
+
+    with master_and_replica() as (master, replica), redis.Redis(port=master) as client:
+        yield (lambda now: client.publish(KEY, b"%d" % now) and None), str(replica)
+
+
+@contextlib.contextmanager
+def redis_plain_writer() -> Iterator[tuple[Put, str]]:
+    """The same over a plain socket."""
+    with master_and_replica() as (master, replica), _connected(master) as out:
 
         def put(now: int) -> None:
             out.sendall(b"PUBLISH %s %d\r\n" % (KEY.encode(), now))
@@ -98,6 +112,17 @@ def zenoh_watcher(address: str, heard: Put) -> None:
 
 
 def redis_watcher(address: str, heard: Put) -> None:
+    """A client that is subscribed."""
+    import redis
+
+    with redis.Redis(port=int(address)) as client, client.pubsub() as subscriber:
+        subscriber.subscribe(KEY)
+        for message in subscriber.listen():
+            if message["type"] == "message":
+                heard(int(message["data"]))
+
+
+def redis_plain_watcher(address: str, heard: Put) -> None:
     """A plain socket; a message is its last line but one."""
     with _connected(int(address)) as stream:
         stream.sendall(b"SUBSCRIBE %s\r\n" % KEY.encode())
@@ -107,8 +132,18 @@ def redis_watcher(address: str, heard: Put) -> None:
                     heard(int(line))
 
 
-WRITERS = {"velum": velum_writer, "zenoh": zenoh_writer, "redis": redis_writer}
-WATCHERS = {"velum": velum_watcher, "zenoh": zenoh_watcher, "redis": redis_watcher}
+WRITERS = {
+    "velum": velum_writer,
+    "zenoh": zenoh_writer,
+    "redis": redis_writer,
+    "redis-plain": redis_plain_writer,
+}
+WATCHERS = {
+    "velum": velum_watcher,
+    "zenoh": zenoh_watcher,
+    "redis": redis_watcher,
+    "redis-plain": redis_plain_watcher,
+}
 
 
 # ---- measuring ----

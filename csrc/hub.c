@@ -422,6 +422,13 @@ static void serve_service(velum_hub *hub) {
     velum_hub_flush(hub);
 }
 
+bool velum_hub_turn(velum_hub *hub) {
+    serve_service(hub);
+    velum_hub_flush(hub);
+    return hub->service_busy || hub->woken || hub->dirty.count > 0 || hub->turn.count > 0 ||
+           hub->ended.count > 0 || velum_loop_changed(hub->loop);
+}
+
 /* One round: flush, sleep up to `sleep_us` if there is nothing to do, serve. 0 if that was for
  * nothing: the time is over, or a signal came, which is the owner's to look at. */
 static int go_round(velum_hub *hub, int64_t sleep_us) {

@@ -224,6 +224,11 @@ void velum_hub_wake(velum_hub *hub);
 /* The same for who works in the hub's own thread: the poll under way, or the next one. */
 void velum_hub_woken(velum_hub *hub);
 
+/* For who came through the door of the hub's loop (velum_loop_set_door), or has the hub between two
+ * polls: lets what it has queued leave, and the service do what is due. True: the rest is for a
+ * poll, and who sleeps in one has to be woken. */
+bool velum_hub_turn(velum_hub *hub);
+
 /* Counters since the start, for `status` and tests. */
 typedef struct {
     uint64_t frames_in, frames_out, bytes_in, bytes_out, datagrams_in, datagrams_out, datagrams_bad,

@@ -105,7 +105,11 @@ typedef struct {
  * are more. */
 bool velum_kv_step(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
                    void (*record)(void *owner, const velum_kv_record *record), void *owner);
-/* The same for the visible keys alone, but for those that have expired at now_ms (0: none has). */
+/* The records that make up one key; none if nothing stands of it. */
+void velum_kv_key_records(const velum_kv *kv, velum_kv_bytes key,
+                          void (*record)(void *owner, const velum_kv_record *record), void *owner);
+/* As velum_kv_step, for the visible keys alone, but for those that have expired at now_ms (0: none
+ * has). */
 bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uint64_t now_ms,
                    void (*key)(void *owner, velum_kv_bytes key, velum_kv_type type,
                                uint64_t until_ms),

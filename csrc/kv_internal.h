@@ -180,7 +180,7 @@ void velum__leaf_moved(velum__key *k);
 
 velum_kv_type velum__type(const velum__key *k);
 /* When it expires, unix ms; 0: never. */
-uint64_t velum__until(const velum__key *k);
+uint64_t velum__ends_at(const velum__key *k);
 
 /* ---- kv_walk.c ---- */
 

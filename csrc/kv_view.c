@@ -91,7 +91,7 @@ static bool expires_by_base(const velum__key *k) {
     return k->expiry.node == 0;
 }
 
-uint64_t velum__until(const velum__key *k) {
+uint64_t velum__ends_at(const velum__key *k) {
     return expires_by_base(k) ? k->base_until_ms : k->expiry_until_ms;
 }
 
@@ -101,7 +101,7 @@ velum_kv_type velum_kv_look(const velum_kv *kv, velum_kv_bytes key, velum_kv_vie
     if (k == NULL) return VELUM_KV_NOTHING;
     view->type = velum__type(k);
     view->base = k->base;
-    view->until_ms = velum__until(k);
+    view->until_ms = velum__ends_at(k);
     if (view->until_ms != 0) view->expiry = expires_by_base(k) ? k->base : k->expiry;
     if (k->set && (view->type == VELUM_KV_BYTES || view->type == VELUM_KV_COUNTER)) {
         view->value.data = velum__value_bytes(k);

@@ -67,6 +67,12 @@ static void tell(const velum__key *k, bool all,
     }
 }
 
+void velum_kv_key_records(const velum_kv *kv, velum_kv_bytes key,
+                          void (*record)(void *owner, const velum_kv_record *record), void *owner) {
+    const velum__key *k = velum__find(kv, key);
+    if (k != NULL) tell(k, true, record, owner);
+}
+
 bool velum__advance(velum_kv_walk *walk) {
     return ++walk->place != 0;
 }
@@ -95,7 +101,7 @@ bool velum_kv_keys(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uin
         for (; k != NULL; k = velum__key_beside(k), passed++) {
             velum_kv_bytes name = {velum__name_bytes(k), k->name_size};
             velum_kv_type type = velum__type(k);
-            uint64_t until_ms = velum__until(k);
+            uint64_t until_ms = velum__ends_at(k);
             bool over = until_ms != 0 && until_ms <= now_ms;
             if (type != VELUM_KV_NOTHING && !over) key(owner, name, type, until_ms);
         }

@@ -11,6 +11,7 @@
 #include "loop.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct velum_loop {
     velum_port_poll *polls;
@@ -23,6 +24,9 @@ struct velum_loop {
     size_t timer_cap;
     size_t turn; /* moves the slot that is served first */
     int64_t now_us;
+    velum_loop_door door;
+    velum_port_poll *asleep; /* with a door: what is slept on, a copy */
+    bool changed;            /* what was slept on is not all any more */
     bool ticking;
     bool firing; /* timers are being served */
 };
@@ -56,6 +60,7 @@ void velum_loop_close(velum_loop *loop) {
         return;
     }
     free(loop->polls);
+    free(loop->asleep);
     free(loop->watches);
     free(loop->timers);
     free(loop);
@@ -94,10 +99,12 @@ int velum_watch_add(velum_loop *loop, velum_watch *w) {
     loop->watches[slot] = w;
     loop->polls[slot] = (velum_port_poll){.fd = w->fd, .want = w->want, .ready = 0};
     w->slot = (int32_t)slot;
+    loop->changed = true;
     return VELUM_OK;
 }
 
 void velum_watch_want(velum_loop *loop, velum_watch *w, uint8_t want) {
+    loop->changed = loop->changed || want != w->want;
     w->want = want;
     if (w->slot >= 0) {
         loop->polls[w->slot].want = want;
@@ -111,6 +118,7 @@ void velum_watch_remove(velum_loop *loop, velum_watch *w) {
     loop->watches[w->slot] = NULL;
     loop->polls[w->slot] = (velum_port_poll){.fd = VELUM_NO_FD, .want = 0, .ready = 0};
     loop->holes++;
+    loop->changed = true;
     w->slot = -1;
 }
 
@@ -199,6 +207,7 @@ int velum_timer_start(velum_loop *loop, velum_timer *t, int64_t deadline_us) {
     }
     t->deadline_us = deadline_us;
     timer_settle(loop, slot, t);
+    loop->changed = loop->changed || loop->timers[0] == t;
     return VELUM_OK;
 }
 
@@ -239,6 +248,31 @@ static int64_t sleep_us(const velum_loop *loop, int64_t timeout_us) {
     return timeout_us < 0 || until_us < timeout_us ? until_us : timeout_us;
 }
 
+int velum_loop_set_door(velum_loop *loop, const velum_loop_door *door) {
+    loop->asleep = calloc(loop->watch_cap + 1, sizeof *loop->asleep);
+    if (loop->asleep == NULL) {
+        return VELUM_E_NOMEM;
+    }
+    loop->door = *door;
+    return VELUM_OK;
+}
+
+bool velum_loop_changed(const velum_loop *loop) {
+    return loop->changed;
+}
+
+/* Sleeps on a copy, so that others may change what is watched; what it says of the copy is not
+ * looked at. */
+static void sleep_with_open_door(velum_loop *loop, int64_t timeout_us) {
+    size_t count = loop->watch_count;
+    memcpy(loop->asleep, loop->polls, count * sizeof *loop->polls);
+    loop->changed = false;
+    loop->door.open(loop->door.owner);
+    (void)velum_port_wait(loop->asleep, count, timeout_us);
+    loop->door.close(loop->door.owner);
+    close_holes(loop);
+}
+
 int velum_loop_tick(velum_loop *loop, int64_t timeout_us) {
     if (loop->ticking) {
         return VELUM_E_ARGUMENT;
@@ -246,7 +280,11 @@ int velum_loop_tick(velum_loop *loop, int64_t timeout_us) {
     close_holes(loop);
     loop->now_us = velum_port_now_us();
     timeout_us = sleep_us(loop, timeout_us);
-    int ready = velum_port_wait(loop->polls, loop->watch_count, timeout_us);
+    bool sleeps = timeout_us != 0 && loop->asleep != NULL;
+    if (sleeps) {
+        sleep_with_open_door(loop, timeout_us);
+    }
+    int ready = velum_port_wait(loop->polls, loop->watch_count, sleeps ? 0 : timeout_us);
     if (ready < 0) {
         return ready;
     }

@@ -49,6 +49,21 @@ void velum_watch_remove(velum_loop *loop, velum_watch *w);
 int velum_timer_start(velum_loop *loop, velum_timer *t, int64_t deadline_us);
 void velum_timer_stop(velum_loop *loop, velum_timer *t);
 
+/* Who sleeps in a tick opens the door before and closes it after. While it is open another thread
+ * may use the loop, and whatever is built on it, as its own, if it keeps it from being closed
+ * meanwhile. If velum_loop_changed then says so it has to make the sleeper wake: what it sleeps on
+ * is not all any more. */
+typedef struct {
+    void *owner;
+    void (*open)(void *owner);
+    void (*close)(void *owner);
+} velum_loop_door;
+
+/* NOMEM. Once, before the first tick. */
+int velum_loop_set_door(velum_loop *loop, const velum_loop_door *door);
+/* Whether a watch or an earlier timer has come, or gone, since the sleep began. */
+bool velum_loop_changed(const velum_loop *loop);
+
 /* Microseconds, read once a tick (at its start and after sleeping). */
 int64_t velum_loop_now_us(const velum_loop *loop);
 

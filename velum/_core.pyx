@@ -9,6 +9,9 @@ CLOSED, ...); nothing in C calls back into Python. The types of every tuple are 
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.pythread cimport (
+    NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_release_lock, PyThread_type_lock)
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -87,9 +90,20 @@ include "_core_kv.pxi"
 
 # ---- the hub ----
 
+cdef void open_door(void *door) noexcept nogil:
+    PyThread_release_lock(<PyThread_type_lock>door)
+
+
+cdef void close_door(void *door) noexcept nogil:
+    PyThread_acquire_lock(<PyThread_type_lock>door, WAIT_LOCK)
+
+
+
 cdef class Hub:
-    """A node's connections; see `csrc/hub.h`. Everything but `wake` belongs to one thread."""
+    """A node's connections; see `csrc/hub.h`. Everything but `wake` belongs to one thread, which
+    polls. While it sleeps another may `enter` and use the hub as its own until it calls `leave`."""
     cdef c.velum_hub *hub
+    cdef PyThread_type_lock door  # free while a poll sleeps
     cdef c.velum_event *events
     cdef object store  # what the hub was given of it, so that it lives as long
     cdef Kv kv  # ends with the hub
@@ -111,10 +125,37 @@ cdef class Hub:
         cdef int err = c.velum_hub_open(&self.hub, &config)
         if err < 0:
             raise CoreError(err)
+        self.door = PyThread_allocate_lock()
+        if self.door == NULL or not PyThread_acquire_lock(self.door, NOWAIT_LOCK):
+            raise MemoryError()
+        cdef c.velum_loop_door door
+        door.owner, door.open, door.close = self.door, open_door, close_door
+        err = c.velum_loop_set_door(c.velum_hub_loop(self.hub), &door)
+        if err < 0:
+            raise CoreError(err)
 
     def __dealloc__(self):
         self.close()
         free(self.events)
+        if self.door != NULL:
+            PyThread_free_lock(self.door)
+
+    def enter(self):
+        """Whether a poll sleeps, and the hub is now this thread's: until `leave`, soon, and without
+        a poll of its own."""
+        return self.hub != NULL and PyThread_acquire_lock(self.door, NOWAIT_LOCK) != 0
+
+    def leave(self):
+        """What was queued leaves, and the hub is the sleeper's again."""
+        cdef bint due = c.velum_hub_turn(self.hub)
+        PyThread_release_lock(self.door)
+        if due:
+            c.velum_hub_wake(self.hub)
+
+    def turn(self):
+        """What was queued leaves; whether there is more for a poll to do."""
+        self.check()
+        return bool(c.velum_hub_turn(self.hub))
 
     def close(self):
         """Closes every link and socket; the hub answers CLOSED to all else afterwards."""

@@ -524,6 +524,15 @@ cdef extern from "link.h" nogil:
         velum_header header
         const uint8_t *payload
 
+cdef extern from "loop.h" nogil:
+    ctypedef struct velum_loop:
+        pass
+    ctypedef struct velum_loop_door:
+        void *owner
+        void (*open)(void *owner) noexcept
+        void (*close)(void *owner) noexcept
+    int velum_loop_set_door(velum_loop *loop, const velum_loop_door *door)
+
 cdef extern from "hub.h" nogil:
     ctypedef struct velum_hub:
         pass
@@ -609,5 +618,7 @@ cdef extern from "hub.h" nogil:
                        const uint8_t *key, uint8_t *to, uint32_t size)
     void velum_hub_unwant(velum_hub *hub, velum_handle link, uint64_t correlation)
     int velum_hub_poll(velum_hub *hub, int64_t timeout_us, velum_event *events, size_t cap)
+    velum_loop *velum_hub_loop(velum_hub *hub)
+    bint velum_hub_turn(velum_hub *hub)
     void velum_hub_wake(velum_hub *hub)
     void velum_hub_get_stats(const velum_hub *hub, velum_hub_stats *out)

@@ -89,6 +89,10 @@ cdef void note_record(void *owner, const kc.velum_kv_record *r) noexcept:
     (<list>owner).append(record_out(r))
 
 
+cdef void note_key(void *owner, const kc.velum_kv_record *r) noexcept:
+    (<set>owner).add(kv_out(r.key))
+
+
 cdef void note_part(void *owner, kc.velum_kv_bytes part, kc.velum_kv_bytes value) noexcept:
     (<list>owner).append((kv_out(part), kv_out(value)))
 
@@ -155,12 +159,24 @@ cdef class KvStore:
             raise CoreError(err)
         return out
 
-    def records(self):
-        """All records, also settled tombstones."""
+    def records(self, object key=None):
+        """All records, or those of one key, also settled tombstones."""
         cdef list out = []
         cdef kc.velum_kv_walk walk
         walk.place = 0
+        if key is not None:
+            kc.velum_kv_key_records(self.kv, kv_in(key), note_record, <void *>out)
+            return out
         while kc.velum_kv_step(self.kv, &walk, KV_STEP_KEYS, note_record, <void *>out):
+            pass
+        return out
+
+    def keys(self):
+        """All keys of which there is a record."""
+        cdef set out = set()
+        cdef kc.velum_kv_walk walk
+        walk.place = 0
+        while kc.velum_kv_step(self.kv, &walk, KV_STEP_KEYS, note_key, <void *>out):
             pass
         return out
 

@@ -60,6 +60,9 @@ cdef extern from "kv.h":
     bint velum_kv_step(const velum_kv *kv, velum_kv_walk *walk, size_t keys_max,
                        void (*record)(void *owner, const velum_kv_record *record) noexcept,
                        void *owner)
+    void velum_kv_key_records(const velum_kv *kv, velum_kv_bytes key,
+                              void (*record)(void *owner, const velum_kv_record *record) noexcept,
+                              void *owner)
     void velum_kv_mark(velum_kv *kv, uint32_t mark)
     bint velum_kv_tend(velum_kv *kv, velum_kv_walk *walk, size_t keys_max, uint32_t settle_to,
                        uint32_t drop_to, velum_kv_tended *tended)

@@ -140,25 +140,39 @@ class Runtime:
 
     def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
         """What function(*args) returns, run in the calling thread, and what it has queued is on its
-        way; None, and it was not run, unless the loop is free."""
+        way; None, and it was not run, unless nobody is working in the loop. It must not poll, and
+        touch nothing but the hub that the loop's thread may be in the middle of using."""
         main = threading.get_ident() == Interrupts.main
         if main:
             Interrupts.driving = True
         try:
-            if self._stopping or not self._may_drive() or not self._wheel.acquire(blocking=False):
+            if self._stopping or not self._may_drive():
+                return None
+            if self._wheel.acquire(blocking=False):
+                return self._at_wheel(function, args)
+            if not self.hub.enter():
                 return None
             try:
-                if self._stopping:
-                    return None
-                result = function(*args)
-                self.hub.flush()
-                return result
+                return function(*args)
             finally:
-                self._drivers_until = 0 if self._inbox else time.monotonic_ns() + LINGER_NS
-                self._wheel.release()
+                self.hub.leave()
         finally:
             if main:
                 Interrupts.end()
+
+    def _at_wheel(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        more = True
+        try:
+            if self._stopping:
+                return None
+            result = function(*args)
+            more = self.hub.turn() or bool(self._inbox)
+            return result
+        finally:
+            self._drivers_until = 0 if more else time.monotonic_ns() + LINGER_NS
+            self._wheel.release()
+            if more:
+                self._take_over.set()
 
     def _drive(self, done: Callable[[], bool], timeout: float | None, patient: bool) -> None:
         try:

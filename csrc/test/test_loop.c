@@ -428,6 +428,61 @@ static void test_wake(void) {
     finish(loop);
 }
 
+/* ---- a door: what others do while the loop sleeps ---- */
+
+typedef struct {
+    velum_loop *loop;
+    probe first, second;
+    bell bell;
+    int opened, closed;
+} visit;
+
+static void door_opens(void *owner) {
+    visit *v = owner;
+    CHECK_EQ(v->opened++, v->closed);
+}
+
+static void door_closes(void *owner) {
+    visit *v = owner;
+    CHECK_EQ(++v->closed, v->opened);
+}
+
+/* A visitor takes one watch away and brings another, whose handle is ready. */
+static void visits(void *user) {
+    visit *v = user;
+    CHECK_EQ(v->opened, v->closed + 1);
+    CHECK(!velum_loop_changed(v->loop));
+    velum_watch_want(v->loop, &v->first.watch, VELUM_READABLE);
+    CHECK(!velum_loop_changed(v->loop));
+    CHECK_EQ(velum_timer_start(v->loop, &v->bell.timer, INT64_MAX), VELUM_OK);
+    CHECK(velum_loop_changed(v->loop));
+    probe_poke(&v->first);
+    probe_poke(&v->second);
+    velum_watch_remove(v->loop, &v->first.watch);
+    CHECK_EQ(velum_watch_add(v->loop, &v->second.watch), VELUM_OK);
+}
+
+static void test_door(void) {
+    visit v = {.loop = start(3, 1)};
+    velum_loop_door door = {&v, door_opens, door_closes};
+    CHECK_EQ(velum_loop_set_door(v.loop, &door), VELUM_OK);
+    probe_open(&v.first, v.loop, VELUM_READABLE);
+    probe_open(&v.second, v.loop, VELUM_READABLE);
+    bell_init(&v.bell, v.loop);
+    CHECK_EQ(velum_watch_add(v.loop, &v.first.watch), VELUM_OK);
+    CHECK_EQ(velum_loop_tick(v.loop, 0), 0);
+    CHECK_EQ(v.opened, 0); /* it has not slept */
+    velum_test_at(velum_port_now_us() + 700, visits, &v);
+    CHECK_EQ(velum_loop_tick(v.loop, -1), 1);
+    CHECK(v.opened == 1 && v.closed == 1);
+    CHECK(v.first.served == 0 && v.second.served == 1);
+    CHECK_EQ(velum_loop_tick(v.loop, 0), 1);
+    CHECK(v.opened == 1 && v.second.served == 2);
+    probe_close(&v.first);
+    probe_close(&v.second);
+    finish(v.loop);
+}
+
 int main(void) {
     test_serves_what_is_wanted();
     test_table_full();
@@ -442,5 +497,6 @@ int main(void) {
     test_timer_order();
     test_handle_ends_sleep();
     test_wake();
+    test_door();
     return check_report("loop");
 }

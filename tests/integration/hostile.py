@@ -91,11 +91,20 @@ def vectors(group: str) -> dict[str, bytes]:
 _FILE_SAMPLES = {"ENTRY": "example_entry", "HELD": "held_3", "VERSION": "version_here"}
 
 
+_KV_SAMPLES = {"KV_ASK": "kv_ask_root", "KV_SUMS": "kv_sums_root"}
+
+
 def file_samples() -> dict[str, bytes]:
     """One right frame of every type of files."""
     known = vectors("chunks") | vectors("names")
     known |= {"release": known["release_this"]}
     return {name: known[_FILE_SAMPLES.get(name, name.lower())] for name in protocol.FILE_FRAMES}
+
+
+def kv_samples() -> dict[str, bytes]:
+    """One right frame of every type of the key-value state."""
+    known = vectors("kv")
+    return {name: known[_KV_SAMPLES.get(name, name.lower())] for name in protocol.KV_FRAMES}
 
 
 def samples() -> dict[str, bytes]:
@@ -108,6 +117,7 @@ def samples() -> dict[str, bytes]:
     ids = {"sender": 77, "target": 1}
     return {
         **file_samples(),
+        **kv_samples(),
         "HELLO": hello(),
         "BYE": protocol.build("BYE", 0, code=0, text=""),
         "PING": protocol.build("PING", 7),

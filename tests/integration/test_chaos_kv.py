@@ -24,7 +24,7 @@ Call = Callable[[KvCalls, Client, random.Random, str], str]
 
 @pytest.mark.timeout(200)
 def test_a_short_run_is_right() -> None:
-    words = ("--kv", "--seconds", "9", "--nodes", str(NODES), "--seed", "7", "--json")
+    words = ("--kv", "--seconds", "5", "--nodes", str(NODES), "--seed", "7", "--json")
     done = subprocess.run(command(*words), capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)

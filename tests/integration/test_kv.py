@@ -5,6 +5,8 @@ logs read again, and clients whose node dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import socket
 import threading
 import time
@@ -387,7 +389,7 @@ def test_clients_hold_the_state_of_their_nodes(mesh: StartMesh) -> None:
         kvs[0].sadd("n", "x")
     kvs[0].put("t", 1, ttl=30)
     entry = kvs[0].entry("t")
-    assert entry is not None and entry.expires_in is not None and 25 < entry.expires_in <= 30
+    assert entry is not None and entry.expires_in is not None and 25 < entry.expires_in <= 30.1
     assert kvs[0].stat()["keys"] == 4 and kvs[0].keys("?") == ["a", "b", "n", "t"]
     with pytest.raises(VelumError, match="no other member"):
         kvs[0].forget(1)
@@ -405,7 +407,7 @@ def test_a_client_watches(mesh: StartMesh) -> None:
         here.put("w/b", "new", ttl=20)
         (told,) = changes(watch, 1)
         assert (told.event, told.key, told.value) == ("set", "w/b", "new")
-        assert told.expires_in is not None and 15 < told.expires_in <= 20
+        assert told.expires_in is not None and 15 < told.expires_in <= 20.1
 
 
 def test_a_client_goes_on_when_its_node_dies(mesh: StartMesh) -> None:
@@ -479,6 +481,43 @@ def test_processes_have_their_state_again(mesh: StartMesh, tmp_path: Path) -> No
     assert again["b"] == 2 and again.get("a") is None
     status = attached(running, 2).status()["kv"]
     assert status["members"] == [1, 2] and status["log"]["records"] >= 2
+
+
+def test_a_full_disk_refuses_writes_until_there_is_room(mesh: StartMesh, tmp_path: Path) -> None:
+    """A limit on the size of the node's files stands for the disk."""
+    running = mesh(0)
+    running.start([1], options=log_of(tmp_path, 1))
+    kv = attached(running, 1).kv
+    kv["before"] = 1
+    most = (tmp_path / "1.log").stat().st_size + 10_000
+    limit(running.pid(1), most)
+    kept = []
+    with pytest.raises(KvRefused, match="disk is full"):
+        for number in range(1000):
+            if kv.put(f"key {number}", b"v" * 100, durability="log").durability == "log":
+                kept.append(number)
+    assert 20 < len(kept) < 100 and (tmp_path / "1.log").stat().st_size <= most
+    assert kv["before"] == 1 and kv[f"key {kept[-1]}"] == b"v" * 100
+    with pytest.raises(KvRefused):
+        kv["more"] = 1
+    limit(running.pid(1), resource.RLIM_INFINITY)
+
+    def taken() -> bool:
+        with contextlib.suppress(KvRefused):
+            return kv.put("after", 2, durability="log").durability == "log"
+        return False
+
+    eventually(taken, "there is room, so it takes writes again")
+    running.kill(1)
+    running.start([1], options=log_of(tmp_path, 1))
+    again = attached(running, 1).kv
+    assert again["before"] == 1 and again["after"] == 2
+    assert all(again[f"key {number}"] == b"v" * 100 for number in kept)
+
+
+def limit(pid: int, size: float) -> None:
+    """From now on a process can make no file larger."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
 
 
 def log_of(folder: Path, id: int) -> tuple[str, ...]:

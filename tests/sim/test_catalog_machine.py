@@ -250,4 +250,4 @@ def not_less(one: Entry, other: Entry) -> bool:
 
 
 TestCatalogMachine = CatalogMachine.TestCase
-TestCatalogMachine.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestCatalogMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

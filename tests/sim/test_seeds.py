@@ -9,13 +9,17 @@ from collections.abc import Callable
 
 import pytest
 
-from velum.sim import scatter_cli, storage_cli
+from velum.sim import kv_cli, scatter_cli, storage_cli
 from velum.sim.seeds import Wrong, attempt
 
 
 @pytest.mark.parametrize(
     ("module", "told"),
-    [(scatter_cli.MODULE, "grants"), (storage_cli.MODULE, "is acknowledged")],
+    [
+        (scatter_cli.MODULE, "grants"),
+        (storage_cli.MODULE, "is acknowledged"),
+        (kv_cli.MODULE, "no tombstones"),
+    ],
 )
 def test_one_seed_is_one_run(module: str, told: str) -> None:
     """Even where strings have other hashes."""
@@ -30,7 +34,11 @@ def test_one_seed_is_one_run(module: str, told: str) -> None:
     assert stories[0] == stories[1] and told in stories[0]
 
 
-@pytest.mark.parametrize("main", [scatter_cli.main, storage_cli.main], ids=["scatter", "storage"])
+@pytest.mark.parametrize(
+    "main",
+    [scatter_cli.main, storage_cli.main, kv_cli.main],
+    ids=["scatter", "storage", "kv"],
+)
 def test_the_command_tells_of_each_seed(
     main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
-"""Ten thousand meshes under trouble, or as many as VELUM_SEEDS says; of jobs, then of files. Slow.
+"""Ten thousand meshes under trouble, or as many as VELUM_SEEDS says; of jobs, of files, of
+shared state. Slow.
 
 Every failing seed is printed with the command that runs it again.
 """
@@ -12,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from velum.sim import scatter_cli, storage_cli
+from velum.sim import kv_cli, scatter_cli, storage_cli
 from velum.sim.seeds import Wrong
 
 pytestmark = pytest.mark.soak
@@ -32,7 +33,9 @@ def complaint_of(simulate: Callable[[int], object], seed: int) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "simulate", [scatter_cli.simulate, storage_cli.simulate], ids=["scatter", "storage"]
+    "simulate",
+    [scatter_cli.simulate, storage_cli.simulate, kv_cli.simulate],
+    ids=["scatter", "storage", "kv"],
 )
 def test_ten_thousand_seeds(simulate: Callable[[int], object]) -> None:
     failures = []

@@ -8,55 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.unit.kv_records import KEYS, some_records
 from velum import _core, frames, resp
 from velum.errors import code_of
 from velum.policy.kvtalk import NEVER, Stamp
-from velum.sim.kv_store import Model, Op, Record
+from velum.sim.kv_core import raw
+from velum.sim.kv_store import Op, Record
 
 ROOM = 1 << 24
 LEAVES = 1 << 16
-
-
-def raw(record: Record) -> Any:
-    """A record as the binding has it."""
-    words = (record.key.encode(), record.part.encode(), record.value.encode())
-    of = record.of
-    return (
-        int(record.op),
-        *words,
-        False,
-        record.stamp,
-        of,
-        record.fresh,
-        record.until_ms,
-        record.sum,
-    )
-
-
-def some_records(rng: random.Random, count: int) -> list[Record]:
-    """Of few keys, parts and nodes, so that they meet."""
-    stamps = [Stamp(2 * rng.randrange(1, 40), node) for node in (1, 2, 3) for _ in range(20)]
-    made = []
-    for stamp in rng.sample(stamps, min(count, len(stamps))):
-        key, part = f"k{rng.randrange(3)}", f"p{rng.randrange(2)}"
-        of = Stamp(2 * rng.randrange(1, stamp.time // 2 + 1), rng.choice((1, 2, 3)))
-        fresh = of._replace(node=stamp.node)
-        made.append(
-            rng.choice(
-                (
-                    Record(Op.SET, key, stamp, value=str(rng.randrange(5))),
-                    Record(Op.DEL, key, stamp),
-                    Record(Op.EXPIRE, key, stamp, until_ms=rng.randrange(1, 9)),
-                    Record(Op.COUNT, key, stamp, of=of, sum=rng.randrange(9)),
-                    Record(Op.COUNT, key, stamp, of=fresh, fresh=True, sum=rng.randrange(9)),
-                    Record(Op.ADD, key, stamp, part=part),
-                    Record(Op.REMOVE, key, stamp, part=part, of=of),
-                    Record(Op.FIELD, key, stamp, part=part, value="v"),
-                    Record(Op.UNFIELD, key, stamp, part=part),
-                )
-            )
-        )
-    return made
 
 
 def merged(records: list[Record]) -> _core.KvStore:
@@ -74,8 +34,8 @@ def test_order_makes_no_difference(seed: int) -> None:
     other = merged(rng.sample(records, len(records)) + records)
     assert one.sums(0, 0) == other.sums(0, 0)
     assert sorted(one.records()) == sorted(other.records())
-    for key in (b"k0", b"k1", b"k2"):
-        assert one.look(key) == other.look(key)
+    for key in KEYS:
+        assert one.look(key.encode()) == other.look(key.encode())
 
 
 def test_a_key_is_looked_at() -> None:
@@ -129,16 +89,6 @@ def test_a_store_that_is_full_says_so() -> None:
         for number in range(1000):
             store.merge(raw(Record(Op.SET, f"k{number}", Stamp(2, 1), value="v" * 1000)))
     assert caught.value.code == code_of("STATE_FULL")
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_it_keeps_what_the_model_keeps(seed: int) -> None:
-    records = some_records(random.Random(f"model {seed}"), 40)
-    store, model = merged(records), Model()
-    for record in records:
-        model.merge(record)
-    kept = sorted(raw(record) for key in model.keys() for record in model.records(key))
-    assert sorted(store.records()) == kept
 
 
 # ---- lines ----

@@ -16,7 +16,7 @@ from velum.policy.kvroster import Member, Roster, read_roster
 from velum.policy.kvsync import Sync
 from velum.policy.kvtalk import Stamp, decode, encode
 from velum.sim.host import Host, Status, Time
-from velum.sim.kv_store import TOMBSTONES, KvStore, Op, Record, Seen, is_counted, look
+from velum.sim.kv_store import TOMBSTONES, KvStore, Op, Record, Seen, is_counted, look, number_of
 
 SYNC_DISK_MS: Final = (0, 20)
 WALK_MS: Final = (0, 500)  # a walk over all keys
@@ -254,7 +254,7 @@ class Node(Host):
     def increment(self, key: str) -> int | None:
         """The sum of this node's own count then."""
         seen = self.look(key)
-        number = seen.type == "bytes" and str(seen.value).lstrip("-").isdecimal()
+        number = seen.type == "bytes" and number_of(str(seen.value)) is not None
         if seen.type not in ("none", "counter") and not number:
             return None
         stamp, records = self._stamp(), self.store.records(key)

@@ -51,6 +51,8 @@ class Record(NamedTuple):
 
 Place = tuple[str, str, int]
 """Where in a key a record stands: its kind, part, node."""
+BASE: Final[Place] = ("base", "", 0)
+EXPIRY: Final[Place] = ("expiry", "", 0)
 
 
 class KvStore(Protocol):
@@ -81,9 +83,9 @@ def place_of(record: Record) -> Place:
     """Of two records in one place one stays."""
     match record.op:
         case Op.SET | Op.DEL:
-            return ("base", "", 0)
+            return BASE
         case Op.EXPIRE:
-            return ("expiry", "", 0)
+            return EXPIRY
         case Op.COUNT:
             life = f"{record.of.time}" if record.fresh else ""
             return ("count", life, record.stamp.node)
@@ -102,8 +104,7 @@ def _age(record: Record) -> Stamp:
 
 def _rank(record: Record) -> tuple[object, ...]:
     """Of two in one place the greater one stays."""
-    return (_age(record), record.op in TOMBSTONES and record.op != Op.DEL, record.stamp,
-            record.op == Op.SET, record.sum, record.value)  # fmt: skip
+    return (_age(record), record.op in TOMBSTONES, record.stamp, record.sum, record.value)
 
 
 def _field_rank(record: Record) -> tuple[object, ...]:
@@ -117,11 +118,11 @@ def is_later(a: Record, b: Record) -> bool:
     return _rank(a) > _rank(b)
 
 
-def is_hidden(base: Stamp, record: Record) -> bool:
+def is_hidden(base: Record, record: Record) -> bool:
     """Whether a base hides a record for good."""
-    if record.op == Op.COUNT and not record.fresh:
-        return record.of < base
-    return _age(record) <= base
+    if record.op == Op.COUNT and not record.fresh and base.op == Op.SET:
+        return record.of < base.stamp
+    return _age(record) <= base.stamp
 
 
 @lru_cache(maxsize=1 << 16)
@@ -151,33 +152,38 @@ class Model:
         """Whether it has changed something."""
         cells = self._keys.get(record.key, {})
         place = place_of(record)
-        base = cells[("base", "", 0)].record.stamp if ("base", "", 0) in cells else NEVER
+        base = cells.get(BASE)
         held = cells.get(place)
-        if place[0] != "base" and is_hidden(base, record):
+        if place != BASE and base is not None and is_hidden(base.record, record):
             return False
         if held is not None and not is_later(record, held.record):
             return False
-        shown = self._shows(cells)
+        shown = EXPIRY in cells and self._shows(cells)
         self._flip(record.key)
         if record.key not in self._keys:
             self._leaves.setdefault(_leaf_of(record.key), {})[record.key] = None
         cells = self._keys.setdefault(record.key, cells)
         cells[place] = _Held(record, self._mark)
-        if place[0] == "base":
-            for at in [
-                at for at in cells if at != place and is_hidden(record.stamp, cells[at].record)
-            ]:
+        if place == BASE:
+            for at in [at for at in cells if at != BASE and is_hidden(record, cells[at].record)]:
                 del cells[at]
-        expiry = cells.get(("expiry", "", 0))
-        if expiry is not None and shown != self._shows(cells):
-            expiry.mark, expiry.settled = self._mark, False
+        if EXPIRY in cells:
+            self._age_expiry(cells, record.op, shown)
         self._flip(record.key)
         return True
 
+    def _age_expiry(self, cells: dict[Place, _Held], op: Op, shown: bool) -> None:
+        """It is like a tombstone while nothing shows, as old as that is; it has one mark with a
+        DEL. `shown`: whether something did before what came now."""
+        if self._shows(cells):
+            cells[EXPIRY].settled = False
+        elif shown or op in (Op.EXPIRE, Op.DEL):
+            for at in cells.keys() & {BASE, EXPIRY}:
+                cells[at].mark = self._mark
+
     @staticmethod
     def _shows(cells: dict[Place, _Held]) -> bool:
-        """Whether anything is there that is no tombstone and no time of expiry."""
-        return any(held.record.op not in (*TOMBSTONES, Op.EXPIRE) for held in cells.values())
+        return look([held.record for held in cells.values()]).type != "none"
 
     # ---- sums ----
 
@@ -209,8 +215,8 @@ class Model:
     # ---- tombstones ----
 
     def mark(self, mark: int) -> None:
-        """What comes from now on has this age mark."""
-        self._mark = mark
+        """What comes from now on has this age mark; the least is that of what was loaded."""
+        self._mark = max(mark, LOADED)
 
     def tend(self, settle_to: int, drop_to: int) -> None:
         """A whole walk."""
@@ -245,8 +251,8 @@ class Model:
         return sum(len(self._dead(cells)) for cells in self._keys.values())
 
     def _dead(self, cells: dict[Place, _Held]) -> list[Place]:
-        ops = TOMBSTONES if self._shows(cells) else (*TOMBSTONES, Op.EXPIRE)
-        return [at for at, held in cells.items() if held.record.op in ops]
+        old = [at for at, held in cells.items() if held.record.op in TOMBSTONES]
+        return old if EXPIRY not in cells or self._shows(cells) else [*old, EXPIRY]
 
 
 # ---- what is visible ----
@@ -270,10 +276,11 @@ def look(records: list[Record]) -> Seen:
     over = next((r for r in records if r.op == Op.EXPIRE), base)
     until = over.until_ms if over is not None else 0
     expiry = over.stamp if over is not None and until else NEVER
-    number = base.value if is_set and base is not None else "0"
+    number = number_of(base.value) if is_set and base is not None else 0
     counts = [r for r in records if r.op == Op.COUNT and is_counted(r, at, is_set)]
-    if counts and number.lstrip("-").isdecimal():
-        return Seen("counter", int(number) + sum(r.sum for r in counts), at, until, expiry)
+    if counts and number is not None:
+        total = _wrapped(number + sum(r.sum for r in counts))
+        return Seen("counter", total, at, until, expiry)
     if is_set and base is not None:
         return Seen("bytes", base.value, at, until, expiry)
     members = {r.part for r in records if r.op == Op.ADD}
@@ -283,6 +290,19 @@ def look(records: list[Record]) -> Seen:
     if fields:
         return Seen("hash", tuple(sorted(fields.items())), at, until, expiry)
     return Seen("none", None, at, until, NEVER)
+
+
+def number_of(text: str) -> int | None:
+    """A decimal number as it is written if nothing of it is superfluous, and it fits 64 bits."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()) or text != str(int(text)):
+        return None
+    return int(text) if int(text) == _wrapped(int(text)) else None
+
+
+def _wrapped(number: int) -> int:
+    """As 64 bits have it."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def is_counted(count: Record, base: Stamp, is_set: bool) -> bool:

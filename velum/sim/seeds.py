@@ -1,4 +1,4 @@
-"""Runs by their seeds: what the commands of `storage_cli.py` and `scatter_cli.py` share.
+"""Runs by their seeds: what `storage_cli.py`, `scatter_cli.py` and `kv_cli.py` share.
 
 Owns: the arguments of such a command, what it prints, and how one says of a run that went wrong
 how to run it again. Refuses to know: what is simulated. How: a simulator gives its module's name,

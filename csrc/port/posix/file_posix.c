@@ -32,7 +32,7 @@
 #define LOCK_TRIES_MAX 8
 
 static int error_of(int number) {
-    if (number == ENOSPC || number == EDQUOT) return VELUM_E_NO_SPACE;
+    if (number == ENOSPC || number == EDQUOT || number == EFBIG) return VELUM_E_NO_SPACE;
     if (number == EWOULDBLOCK) return VELUM_E_LOCKED;
     if (number == ENOENT) return VELUM_E_NOT_FOUND;
     return VELUM_E_SYSTEM;
