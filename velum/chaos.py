@@ -272,7 +272,7 @@ class Chaos:
         seed, seconds = self._settings.seed, self._settings.seconds
         log = directory / "calls.log"
         if self._settings.kv:
-            return KvStreams(seed, mesh, log, self._on_line, self._fault)
+            return KvStreams(seed, seconds, mesh, log, self._on_line, self._fault)
         if not self._settings.store:
             return Streams(seed, works, mesh.choose, self._job_right, self._job_bad)
         self._files = FileStreams(seed, seconds, mesh, log, self._on_line, self._fault)

@@ -28,8 +28,8 @@ from velum.chaosstreams import ABANDON_S, ATTACH_S, TRANSIENT, Call, CallStreams
 from velum.client import Client, connect
 from velum.errors import VelumError
 
-EQUAL_S: Final = 30.0  # until all nodes have the same, from when all stand
-QUIET_S: Final = 0.5  # nothing was written for so long: what is pushed has come
+EQUAL_S: Final = 60.0  # until all nodes have the same: tombstones take a pull of all from all
+OVER_S: Final = 60.0  # a shorter run does not wait for tombstones
 LOOK_S: Final = 0.2
 COUNTERS: Final = 4
 SETS: Final = 4
@@ -81,6 +81,11 @@ class Book:
             del self.values[key]
             return key
 
+    def keep(self, stream: int, key: str, value: bytes) -> None:
+        """It was not deleted after all, unless an earlier try has done it."""
+        if key not in self._doubted:
+            self.put(stream, key, value)
+
     def deleted(self, key: str) -> None:
         """Nobody may ever see it again."""
         with self._lock:
@@ -107,9 +112,8 @@ class Book:
             else:
                 self.doubts.setdefault(key, set()).add(number)
 
-    def check(self, client: Client) -> int:
-        """Compares all of it with what one node has; how many keys that are. `Wrong` says what is
-        not as it must be."""
+    def check(self, client: Client) -> None:
+        """Compares all of it with what one node has. `Wrong` says what is not as it must be."""
         kv = client.kv
         here = set(kv.keys(PREFIX + "*"))
         for key, value in self.values.items():
@@ -127,7 +131,6 @@ class Book:
             found = int(kv.get(key, b"0"))
             if found != number and found not in self.doubts.get(key, ()):
                 raise Wrong(f"{key} is {found}, not {number}")
-        return len(here)
 
 
 class KvCalls:
@@ -138,7 +141,7 @@ class KvCalls:
 
     def put(self, client: Client, _rng: random.Random, name: str) -> str:
         """A new key; its name says whose it is."""
-        value = hashlib.sha256(name.encode()).hexdigest().encode()
+        value = value_of(name)
         try:
             _acknowledged(client.kv.put(name, value, durability=DURABILITY))
         except BaseException:
@@ -148,12 +151,19 @@ class KvCalls:
         return "written"
 
     def delete(self, client: Client, _rng: random.Random, name: str) -> str:
-        """A key that was written."""
+        """A key that was written; on a node that does not have it yet that does nothing."""
         if not name:
             return "there is none yet"
-        client.kv.delete(name, durability=DURABILITY)
-        self.book.deleted(name)
-        return "deleted"
+        try:
+            found = client.kv.delete(name, durability=DURABILITY)
+        except BaseException:
+            self.book.doubt(name)
+            raise
+        if found:
+            self.book.deleted(name)
+            return "deleted"
+        self.book.keep(_stream_of(name), name, value_of(name))
+        return "not there yet"
 
     def incr(self, client: Client, rng: random.Random, name: str) -> str:
         """A counter that all streams count on."""
@@ -190,9 +200,14 @@ class KvCalls:
         value = client.kv.get(key)
         if value is None:
             return f"{key}: not there"
-        if value != hashlib.sha256(key.encode()).hexdigest().encode():
+        if value != value_of(key):
             raise Wrong(f"{key} reads {value!r}, which nobody wrote")
         return f"{key}: there"
+
+
+def value_of(key: str) -> bytes:
+    """What is written as a new key."""
+    return hashlib.sha256(key.encode()).hexdigest().encode()
 
 
 def _acknowledged(written: Any) -> None:
@@ -216,6 +231,7 @@ class KvStreams(CallStreams):
     def __init__(
         self,
         seed: int,
+        seconds: float,
         mesh: ChaosMesh,
         log: Path,
         on_line: Callable[[str], None],
@@ -223,6 +239,7 @@ class KvStreams(CallStreams):
     ) -> None:
         """Starts them. The callbacks may come from any thread."""
         super().__init__(seed, mesh, log, on_fault)
+        self._seconds = seconds
         self._on_line = on_line
         self._calls = KvCalls(Book())
         self._begin()
@@ -256,40 +273,44 @@ class KvStreams(CallStreams):
     # ---- the end ----
 
     def finish(self) -> None:
-        """Begins no more calls; waits until all nodes are equal, and looks into each."""
+        """Begins no more calls; waits until every node has what it must have, and all are equal."""
         self._end_calls()
-        if not self._wait_equal():
-            return
-        for id, node in self._mesh.mesh.nodes.items():
-            if self._give_up.is_set():
-                return
-            try:
-                with connect(node.address, timeout=ATTACH_S) as client:
-                    keys = self._calls.book.check(client)
-            except (Wrong, VelumError) as error:
-                self._bad(f"node {id}: {error}")
-                return
-            self._on_line(f"node {id} has all that was acknowledged: {keys} keys")
+        right = self._wait(self._unlike_the_book, "has all that was acknowledged")
+        if right and self._seconds >= OVER_S:
+            self._wait(self._unlike_each_other, "is equal to all others, tombstones too")
 
-    def _wait_equal(self) -> bool:
-        """Waits until all nodes stand, and have the same; false if that need not be any more."""
+    def _wait(self, wrong: Callable[[], str], what: str) -> bool:
+        """Waits until all nodes stand and nothing is wrong; false if that need not be any more."""
         since = time.monotonic()
-        said: dict[int, Any] = {}
         while not self._give_up.wait(LOOK_S):
             if self._mesh.quiet_since is None:
                 since = time.monotonic()
                 continue
-            said = self._sums()
-            waited_s = time.monotonic() - since
-            if len(said) == len(self._mesh.mesh.nodes) and len(set(said.values())) == 1:
+            said = wrong()
+            waited_s = time.monotonic() - self._mesh.quiet_since
+            if not said:
                 self.tally.heals += 1
                 self.tally.slowest_heal_s = max(self.tally.slowest_heal_s, waited_s)
-                self._on_line(f"all nodes are equal {waited_s:.1f} s after all stood")
+                self._on_line(f"each node {what} {waited_s:.1f} s after all stood")
                 return True
-            if waited_s > EQUAL_S:
-                self._bad(f"not equal {EQUAL_S:.0f} s after all nodes stood: {said}")
+            if time.monotonic() - since > EQUAL_S:
+                self._bad(f"{EQUAL_S:.0f} s after all nodes stood: {said}")
                 return False
         return False
+
+    def _unlike_the_book(self) -> str:
+        for id, node in self._mesh.mesh.nodes.items():
+            try:
+                with connect(node.address, timeout=ATTACH_S) as client:
+                    self._calls.book.check(client)
+            except (Wrong, VelumError) as error:
+                return f"node {id}: {error}"
+        return ""
+
+    def _unlike_each_other(self) -> str:
+        said = self._sums()
+        equal = len(said) == len(self._mesh.mesh.nodes) and len(set(said.values())) == 1
+        return "" if equal else f"sums differ: {said}"
 
     def _sums(self) -> dict[int, str]:
         """By node, the sum over all that it has."""
