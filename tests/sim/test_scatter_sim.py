@@ -18,7 +18,7 @@ from velum.sim.scatter_cli import simulate
 from velum.sim.scatter_node import Node
 from velum.sim.scatter_work import Work, make_work
 
-SEEDS = 100
+SEEDS = 60
 BATCH = 20
 FOUR = (2, 2, 2, 2)
 ADOPTED_MS = 5_000
