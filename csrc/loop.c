@@ -26,7 +26,8 @@ struct velum_loop {
     int64_t now_us;
     velum_loop_door door;
     velum_port_poll *asleep; /* with a door: what is slept on, a copy */
-    bool changed;            /* what was slept on is not all any more */
+    bool sleeping;           /* behind an open door */
+    bool changed;            /* since then: what is slept on is not all any more */
     bool ticking;
     bool firing; /* timers are being served */
 };
@@ -258,19 +259,26 @@ int velum_loop_set_door(velum_loop *loop, const velum_loop_door *door) {
 }
 
 bool velum_loop_changed(const velum_loop *loop) {
-    return loop->changed;
+    return loop->sleeping && loop->changed;
 }
 
-/* Sleeps on a copy, so that others may change what is watched; what it says of the copy is not
- * looked at. */
-static void sleep_with_open_door(velum_loop *loop, int64_t timeout_us) {
+/* Waits on a copy, so that others may change what is watched: only if they have is it looked at
+ * anew, without sleeping. */
+static int wait_with_open_door(velum_loop *loop, int64_t timeout_us) {
     size_t count = loop->watch_count;
     memcpy(loop->asleep, loop->polls, count * sizeof *loop->polls);
     loop->changed = false;
+    loop->sleeping = true;
     loop->door.open(loop->door.owner);
-    (void)velum_port_wait(loop->asleep, count, timeout_us);
+    int ready = velum_port_wait(loop->asleep, count, timeout_us);
     loop->door.close(loop->door.owner);
-    close_holes(loop);
+    loop->sleeping = false;
+    if (loop->changed) {
+        close_holes(loop);
+        return velum_port_wait(loop->polls, loop->watch_count, 0);
+    }
+    memcpy(loop->polls, loop->asleep, count * sizeof *loop->polls);
+    return ready;
 }
 
 int velum_loop_tick(velum_loop *loop, int64_t timeout_us) {
@@ -280,11 +288,9 @@ int velum_loop_tick(velum_loop *loop, int64_t timeout_us) {
     close_holes(loop);
     loop->now_us = velum_port_now_us();
     timeout_us = sleep_us(loop, timeout_us);
-    bool sleeps = timeout_us != 0 && loop->asleep != NULL;
-    if (sleeps) {
-        sleep_with_open_door(loop, timeout_us);
-    }
-    int ready = velum_port_wait(loop->polls, loop->watch_count, sleeps ? 0 : timeout_us);
+    int ready = timeout_us != 0 && loop->asleep != NULL
+                    ? wait_with_open_door(loop, timeout_us)
+                    : velum_port_wait(loop->polls, loop->watch_count, timeout_us);
     if (ready < 0) {
         return ready;
     }

@@ -61,7 +61,7 @@ typedef struct {
 
 /* NOMEM. Once, before the first tick. */
 int velum_loop_set_door(velum_loop *loop, const velum_loop_door *door);
-/* Whether a watch or an earlier timer has come, or gone, since the sleep began. */
+/* Whether somebody sleeps, and a watch or an earlier timer has come, or gone, since he began. */
 bool velum_loop_changed(const velum_loop *loop);
 
 /* Microseconds, read once a tick (at its start and after sleeping). */
