@@ -281,8 +281,8 @@ class Shell:
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Here Ctrl-C is raised, also one that came when it could not be yet."""
-        self.waiting = True
         try:
+            self.waiting = True
             if self.struck:
                 raise KeyboardInterrupt
             yield
@@ -507,7 +507,7 @@ class Repl:
         with patch_stdout(raw=True):
             while not self._shell.closing.is_set():
                 try:
-                    line = self._session.prompt(pre_run=self._begin_prompt)
+                    line = self._session.prompt(pre_run=self._begin_prompt, handle_sigint=False)
                     if not self._shell.run(line):
                         return
                 except EOFError:
@@ -526,12 +526,18 @@ class Repl:
     def interrupt(self) -> None:
         """Ctrl-C as a signal: stops the task under way. For a signal handler in `run`'s thread.
 
-        At the prompt Ctrl-C is a key, not a signal. Between the two an exception would meet
-        prompt_toolkit half set up, so the task is stopped when it is waited for.
+        At the prompt Ctrl-C is a key, and a signal that somebody sends is taken for one. Between
+        the two an exception would meet prompt_toolkit half set up, so the task is stopped when it
+        is waited for. (prompt_toolkit's own handler would take a signal for a key until the
+        terminal is long given back, and nobody reads keys then.)
         """
+        app = self._session.app
         if self._shell.waiting:
             raise KeyboardInterrupt
-        self._shell.struck = True
+        if app.is_running and not app.is_done and app.loop is not None:
+            app.loop.call_soon_threadsafe(app.key_processor.send_sigint)
+        else:
+            self._shell.struck = True
 
     def _begin_prompt(self) -> None:
         self._shell.struck = False

@@ -161,6 +161,17 @@ def test_ctrl_c_stops_the_task_then_leaves(terminal: Terminal) -> None:
     assert terminal.ended() == 0
 
 
+def test_sigint_at_the_prompt_is_ctrl_c(terminal: Terminal) -> None:
+    terminal.type("half a line")
+    terminal.expect("half a line")
+    terminal.process.send_signal(signal.SIGINT)  # clears the line
+    terminal.type("add 1 1\r")
+    terminal.expect(r"2   \(node 7, ")
+    terminal.wait_mode(signals=False)  # the next prompt is there
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.ended() == 0
+
+
 def test_sigterm_at_the_prompt_leaves(terminal: Terminal) -> None:
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.ended() == 0

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 
 from tests.unit import fakes
 from tests.unit.fake_files import FakeStore, fake_files
@@ -163,6 +169,31 @@ def test_an_interrupt_before_the_waiting_counts(session: Session) -> None:
     assert session.say(f"scatter {GUESTS}/primes.wasm count_primes 0 9") == "cancelled"
     assert session.mesh.jobs_known == []
     assert session.say(f"scatter {GUESTS}/primes.wasm count_primes 0 9") == "41538"
+
+
+def test_a_signal_as_the_terminal_is_given_back_stops_the_task(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strikes: list[int] = []
+
+    @contextmanager
+    def struck_at_the_end() -> Iterator[None]:
+        yield
+        strikes.append(len(session.mesh.futures))
+        signal.raise_signal(signal.SIGINT)
+
+    session.mesh.hangs = True
+    before = signal.getsignal(signal.SIGINT)
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        monkeypatch.setattr(keys, "raw_mode", struck_at_the_end)
+        prompt = repl.Repl(session.mesh, session.shell)
+        signal.signal(signal.SIGINT, lambda *_: prompt.interrupt())
+        try:
+            keys.send_text("add 1 2\rquit\r")
+            prompt.run()
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert strikes == [0, 1] and session.mesh.futures[0].cancelled()
 
 
 def test_a_leaving_node_leaves_its_jobs_running(session: Session) -> None:
