@@ -18,6 +18,8 @@
  * itself keeps the owner waiting. */
 #define ROUNDS_PER_POLL 256u
 
+#define PORT_TRIES 8 /* when any port will do */
+
 /* ---- small things that the parts share ---- */
 
 void velum__ring_push(velum__ring *ring, uint16_t index) {
@@ -304,6 +306,25 @@ int velum_hub_udp(velum_hub *hub, velum_addr *addr, bool shared, uint8_t *index)
     hub->udp_count++;
     *index = udp->index;
     return velum_watch_add(hub->loop, &udp->watch);
+}
+
+/* The system picks a port that is free for streams; somebody may have it for datagrams. (The other
+ * way round is worse: a closed stream holds its port for a minute.) */
+int velum_hub_serve(velum_hub *hub, velum_addr *addr, uint8_t *index) {
+    velum_addr wanted = *addr;
+    int tries = wanted.port == 0 ? PORT_TRIES : 1, err;
+    do {
+        *addr = wanted;
+        err = velum_hub_listen(hub, addr);
+        if (err != 0) return err;
+        err = velum_hub_udp(hub, addr, false, index);
+        if (err != 0) {
+            velum_watch_remove(hub->loop, &hub->listener);
+            velum_port_close(hub->listener.fd);
+            hub->listener.fd = VELUM_NO_FD;
+        }
+    } while (err == VELUM_E_ADDRESS_IN_USE && --tries > 0);
+    return err;
 }
 
 int velum_hub_udp_send(velum_hub *hub, uint8_t index, const velum_addr *to,

@@ -122,6 +122,9 @@ void velum_hub_drop(velum_hub *hub, velum_handle link, uint16_t code, const char
 /* Opens a datagram socket; *index is 0, 1, ... up to 3. Arriving datagrams are decoded; bad ones
  * are counted and dropped. */
 int velum_hub_udp(velum_hub *hub, velum_addr *addr, bool shared, uint8_t *index);
+/* Listens, and opens a datagram socket on the same port, as nodes do; port 0: one that is free for
+ * both. As listen and udp; after an error neither is open. */
+int velum_hub_serve(velum_hub *hub, velum_addr *addr, uint8_t *index);
 int velum_hub_udp_send(velum_hub *hub, uint8_t index, const velum_addr *to,
                        const velum_datagram *message);
 

@@ -23,10 +23,6 @@
  * average: by chance, silence lasts this long once in three million times. */
 #define SILENCE_US INT64_C(15000000)
 
-/* Ports tried when any will do: the one that the system picks for datagrams can be taken for
- * streams. Each try costs the hub a datagram socket, of which it has four. */
-#define PORT_TRIES 3
-
 #define TOKEN_DIALLED 1u
 
 static void set_trouble(velum_leaf *leaf, int error, velum_addr where, const char *text) {
@@ -54,21 +50,12 @@ int velum__leaf_identify(velum_leaf *leaf) {
     return velum_hub_identity(leaf->hub, &hello);
 }
 
-/* Opens the datagram socket and the listener, on one port. */
+/* Opens the datagram socket; of a member the listener, too, on the same port. */
 static int listen_on(velum_leaf *leaf) {
-    velum_addr wanted = leaf->me.addr;
-    int tries = wanted.port == 0 ? PORT_TRIES : 1;
-    int err = VELUM_E_ADDRESS_IN_USE;
-    if (!velum__is_member(leaf)) {
-        wanted.port = 0;
-        return velum_hub_udp(leaf->hub, &wanted, false, &leaf->udp);
-    }
-    while (err == VELUM_E_ADDRESS_IN_USE && tries-- > 0) {
-        leaf->me.addr = wanted;
-        err = velum_hub_udp(leaf->hub, &leaf->me.addr, false, &leaf->udp);
-        if (err == 0) err = velum_hub_listen(leaf->hub, &leaf->me.addr);
-    }
-    return err;
+    velum_addr any = leaf->me.addr;
+    if (velum__is_member(leaf)) return velum_hub_serve(leaf->hub, &leaf->me.addr, &leaf->udp);
+    any.port = 0;
+    return velum_hub_udp(leaf->hub, &any, false, &leaf->udp);
 }
 
 int velum_leaf_open(velum_leaf **out, velum_hub *hub, const velum_leaf_config *config) {

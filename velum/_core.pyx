@@ -205,6 +205,17 @@ cdef class Hub:
             raise CoreError(err)
         return addr_out(a)
 
+    def serve(self, object address):
+        """Listens, and opens a datagram socket on the same port: (index, (ip, bound port)). As
+        listen and udp; after an error neither is open."""
+        self.check()
+        cdef c.velum_addr a = addr_in(address)
+        cdef uint8_t index = 0
+        cdef int err = c.velum_hub_serve(self.hub, &a, &index)
+        if err < 0:
+            raise CoreError(err)
+        return (index, addr_out(a))
+
     def dial(self, object address, uint64_t token=0):
         """Starts a connection; its handle. Ends in an OPENED or CLOSED event with the token."""
         self.check()

@@ -600,6 +600,7 @@ cdef extern from "hub.h" nogil:
     int velum_hub_accept(velum_hub *hub, velum_handle link)
     void velum_hub_drop(velum_hub *hub, velum_handle link, uint16_t code, const char *text)
     int velum_hub_udp(velum_hub *hub, velum_addr *addr, bint shared, uint8_t *index)
+    int velum_hub_serve(velum_hub *hub, velum_addr *addr, uint8_t *index)
     int velum_hub_udp_send(velum_hub *hub, uint8_t index, const velum_addr *to,
                            const velum_datagram *message)
     int velum_hub_send(velum_hub *hub, velum_handle link, const void *frame, size_t n)

@@ -112,7 +112,7 @@ def check_port(host: str, port: int) -> Finding:
     hub = _core.Hub(links_max=1)
     try:
         hub.identity(role=types.CLIENT)
-        hub.listen((addresses.ip_number(host), port))
+        hub.serve((addresses.ip_number(host), port))
         return Finding(name, "ok", f"free on {host}")
     except VelumError as error:
         return Finding(name, "fail", str(error), "name an address of this machine with --host")

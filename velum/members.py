@@ -61,10 +61,12 @@ class Members:
         me: types.Update,
         watchers: Watchers,
         *,
+        udp: int,
         beacon: tuple[Address, Address] | None,
         seeds: Iterable[Address],
     ) -> None:
-        """`beacon` is where beacons are heard and where they are sent, None for no beacons."""
+        """`udp` is the hub's datagram socket on the node's port; `beacon` is where beacons are
+        heard and where they are sent, None for no beacons."""
         self._runtime = runtime
         self._hub = runtime.hub
         self._watchers = watchers
@@ -79,7 +81,7 @@ class Members:
         self._by_id: dict[int, list[int]] = {}
         self._dials: dict[int, Address] = {}
         self._sync_on_open: set[Address] = set()
-        self._udp, _ = self._hub.udp(me.address)
+        self._udp = udp
         self._beacon_to: Address | None = None
         if beacon is not None:
             heard, self._beacon_to = beacon

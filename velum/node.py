@@ -119,7 +119,7 @@ class Node(Mesh):
         try:
             self._incarnation = time.time_ns() // 1_000_000
             self._identify(hub, slots, (0, 0))
-            self._address = self._listen(hub, host, port)
+            self._udp, self._address = self._listen(hub, host, port)
             self._identify(hub, slots, self._address)
             self._beacon = beacon_sockets(host, beacon_port if beacon else None)
             self._build(hub, seeds, slots, pages_of(memory), journals, ram, repair_rate, state)
@@ -151,7 +151,7 @@ class Node(Mesh):
         resp = None if resp_port is None else (addresses.ip_number(host), resp_port)
         return KvOptions(None if log is None else Path(log), durability, resp, room)
 
-    def _listen(self, hub: _core.Hub, host: str, port: int | None) -> Address:
+    def _listen(self, hub: _core.Hub, host: str, port: int | None) -> tuple[int, Address]:
         wanted = addresses.TCP_PORT_BASE + self.id if port is None else port
         if not 0 <= wanted < 65536:
             raise error_from(
@@ -159,7 +159,7 @@ class Node(Mesh):
                 f"port {wanted} is not in 0..65535; name one with --port (0: any free one)",
             )
         try:
-            return hub.listen((addresses.ip_number(host), wanted))
+            return hub.serve((addresses.ip_number(host), wanted))
         except _core.CoreError as error:
             hint = "is this node running already? try `velum nodes`, or another --port"
             if error.code != code_of("ADDRESS_IN_USE"):
@@ -210,7 +210,9 @@ class Node(Mesh):
         self._members_known = threading.Event()
         self._files = Files(FileAccess(runtime, self._transfers, self._know_members))
         try:
-            self._members = Members(runtime, me, self._watchers(), beacon=self._beacon, seeds=seeds)
+            self._members = Members(
+                runtime, me, self._watchers(), udp=self._udp, beacon=self._beacon, seeds=seeds
+            )
         except _core.CoreError as error:
             self._close_services()
             raise from_core(error) from None

@@ -544,6 +544,38 @@ static void test_wake(void) {
     end_world();
 }
 
+/* Of streams a node's port is the first that is free; here somebody has the next ones for
+ * datagrams, and by the ninth it gives up. */
+static void test_serves_on_one_port(void) {
+    for (unsigned had = 0; had < 10; had++) {
+        velum_hub_config config = {4, 0, false, 0};
+        velum_addr first = {LOCAL_IP, 0}, mine = {LOCAL_IP, 0};
+        velum_fd probe, others[10];
+        uint8_t index = 9;
+        velum_hub *hub;
+        velum_test_reset(1);
+        CHECK_EQ(velum_port_listen(&first, &probe), 0);
+        velum_port_close(probe);
+        for (unsigned i = 0; i < had; i++) {
+            velum_addr next = {LOCAL_IP, (uint16_t)(first.port + 1 + i)};
+            CHECK_EQ(velum_port_udp_open(&next, false, &others[i]), 0);
+        }
+        CHECK_EQ(velum_hub_open(&hub, &config), 0);
+        CHECK_EQ(velum_hub_serve(hub, &mine, &index), VELUM_E_ARGUMENT); /* who is it? */
+        CHECK_EQ(velum_hub_identity(hub, &(velum_hello){.role = VELUM_ROLE_CLIENT}), 0);
+        CHECK_EQ(velum_hub_serve(hub, &mine, &index), had < 8 ? 0 : VELUM_E_ADDRESS_IN_USE);
+        if (had < 8) CHECK(index == 0 && mine.port == first.port + 1 + had);
+        if (had == 1) { /* a port that was asked for */
+            velum_addr taken = {LOCAL_IP, (uint16_t)(first.port + 1)};
+            CHECK_EQ(velum_hub_serve(hub, &taken, &index), VELUM_E_ARGUMENT); /* it does already */
+        }
+        velum_hub_close(hub);
+        for (unsigned i = 0; i < had; i++)
+            velum_port_close(others[i]);
+        CHECK_EQ(velum_test_open(), 0);
+    }
+}
+
 static void test_datagrams(void) {
     velum_hub *hub = open_world(4);
     velum_addr first = {LOCAL_IP, 0}, second = {0x7fffffffu, 8888}, from = {LOCAL_IP, 0};
@@ -629,6 +661,7 @@ int main(void) {
     test_stale_handles();
     test_drop_takes_the_event_back();
     test_wake();
+    test_serves_on_one_port();
     test_datagrams();
     test_configuration();
     return check_report("hub");
