@@ -281,12 +281,14 @@ class Chaos:
     # ---- the run ----
 
     def _strike(self, mesh: ChaosMesh, streams: AnyStreams, networks: bool) -> None:
-        """The time in which things happen."""
+        """The time in which things happen: one at least, on a slow machine a little later."""
         settings = self._settings
         weights = self._manner().weights
         mesh.begin(draw_strikes(settings.seed, settings.seconds, networks, weights))
         began = time.monotonic()
-        while (elapsed_s := time.monotonic() - began) < settings.seconds:
+        while (elapsed_s := time.monotonic() - began) < settings.seconds or (
+            mesh.untouched and elapsed_s < settings.seconds + CALM_S
+        ):
             if self._tick(mesh, streams, elapsed_s):
                 return
 

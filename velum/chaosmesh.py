@@ -228,6 +228,11 @@ class ChaosMesh:
         """Whether all that struck has passed and every node serves."""
         return not self._later and not self._strikes and self.serving() == list(self._ids)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has struck, and something still wants to."""
+        return bool(self._strikes) and not self.counts
+
     # ---- time ----
 
     def begin(self, strikes: list[Strike]) -> None:
