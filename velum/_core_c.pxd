@@ -40,6 +40,8 @@ cdef extern from "velum_port.h" nogil:
     uint64_t velum_port_unix_ms()
     int velum_port_file_open(const char *path, bint make, bint lock, int *out)
     void velum_port_file_close(int file)
+    void *velum_port_pages(size_t n)
+    void velum_port_pages_free(void *memory, size_t n)
     void velum_port_will_fill(void *memory, size_t n)
 
 cdef extern from "velum_opt.h" nogil:

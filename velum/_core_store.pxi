@@ -76,6 +76,55 @@ cdef class Fresh:
         return self.data
 
 
+cdef enum:
+    SPARES_MAX = 8
+    SPARE_BYTES_MAX = 4 * 1024 * 1024
+
+cdef void *spare_at[SPARES_MAX]
+cdef size_t spare_size[SPARES_MAX]
+cdef size_t spare_bytes = 0
+cdef int spares = 0
+
+
+cdef class Block:
+    """Pages for bytes under way, writable; what is in them at first is anything. They are not of
+    the heap, which large buffers that end in another order than they began would leave full of
+    holes: a stream of chunks would take three times what it uses. MemoryError if there are none."""
+    cdef void *at
+    cdef size_t size
+
+    def __cinit__(self, Py_ssize_t size):
+        global spares, spare_bytes
+        cdef int i
+        self.size = max(1, size)
+        for i in range(spares):
+            if spare_size[i] == self.size:
+                self.at = spare_at[i]
+                spares -= 1
+                spare_bytes -= self.size
+                spare_at[i] = spare_at[spares]
+                spare_size[i] = spare_size[spares]
+                return
+        self.at = c.velum_port_pages(self.size)
+        if self.at == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        global spares, spare_bytes
+        if self.at == NULL:
+            return
+        if spares < SPARES_MAX and spare_bytes + self.size <= SPARE_BYTES_MAX:
+            spare_at[spares] = self.at
+            spare_size[spares] = self.size
+            spares += 1
+            spare_bytes += self.size
+        else:
+            c.velum_port_pages_free(self.at, self.size)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.at, <Py_ssize_t>self.size, 0, flags)
+
+
 # ---- the chunks of a node ----
 
 cdef class Loan:

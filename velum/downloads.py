@@ -98,7 +98,7 @@ class GetRun(Run):
             if given <= at <= len(target) - size and first + size <= self._manifest.size:
                 self._inside.add(number)
                 return target[at : at + size]
-        return bytearray(size)
+        return memoryview(_core.Block(size))
 
     def _offset(self, number: int) -> int | None:
         """A data chunk's place in the file; None of parity."""

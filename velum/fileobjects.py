@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from velum.errors import code_of, error_from
 from velum.filebackend import Download, FileInfo, Upload
-from velum.pieces import flat
+from velum.pieces import Gathering, flat
 
 AHEAD_BYTES: Final = 8 << 20  # half a window: the other half is what is being used
 BUFFER_BYTES_MIN: Final = 64 << 10  # so that small chunks are not read line by line
@@ -124,8 +124,7 @@ class FileWriter(io.BufferedIOBase):
         self.name = name
         self.info: FileInfo | None = None
         self._upload = upload
-        self._piece_bytes = piece_bytes
-        self._held = bytearray()
+        self._held = Gathering(piece_bytes)
         self._sent = 0
         self._failure: BaseException | None = None
         self.held_back = False  # until `commit`: `close` alone makes nothing visible
@@ -135,7 +134,7 @@ class FileWriter(io.BufferedIOBase):
 
     def tell(self) -> int:
         self._is_closed()
-        return self._sent + len(self._held)
+        return self._sent + self._held.size
 
     def write(self, data: Any) -> int:
         """Takes everything; waits while too much is under way."""
@@ -143,10 +142,8 @@ class FileWriter(io.BufferedIOBase):
         view = flat(data)
         at = 0
         while at < len(view):
-            room = self._piece_bytes - len(self._held)
-            self._held += view[at : at + room]
-            at += room
-            if len(self._held) == self._piece_bytes:
+            at += self._held.take(view[at:])
+            if self._held.is_whole:
                 self._send()
         return len(view)
 
@@ -156,7 +153,7 @@ class FileWriter(io.BufferedIOBase):
         if self.closed or self.held_back:
             return
         try:
-            if self._held:
+            if self._held.size:
                 self._send()
             self._raise_failure()
             self.info = self._guarded(self._upload.finish)
@@ -172,7 +169,7 @@ class FileWriter(io.BufferedIOBase):
         """Closes it and leaves nothing in the mesh."""
         if not self.closed:
             self._upload.abort()
-            self._held = bytearray()
+            self._held = Gathering(1)
             super().close()
 
     def __exit__(self, kind: Any, *error: Any) -> None:
@@ -186,9 +183,9 @@ class FileWriter(io.BufferedIOBase):
             self.discard()
 
     def _send(self) -> None:
-        piece, self._held = self._held, bytearray()
+        piece = self._held.give()
         self._raise_failure()
-        self._guarded(self._upload.write, memoryview(piece))
+        self._guarded(self._upload.write, piece)
         self._sent += len(piece)
 
     def _guarded(self, do: Any, *args: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final, Literal, overload
 from velum.errors import FileMissing, VelumError, code_of, error_from
 from velum.filebackend import Backend, Download, FileInfo, Space
 from velum.fileobjects import AHEAD_BYTES, FileReader, FileWriter
-from velum.pieces import PIECE_BYTES, Buffer, PathLike, Source, flat, piece_size, pieces_of
+from velum.pieces import READ_BYTES, Buffer, PathLike, Source, flat, piece_size, pieces_of
 from velum.policy.filetypes import (
     CHUNK_BYTES,
     CHUNK_BYTES_MAX,
@@ -303,8 +303,8 @@ def _bytes(download: Download, begin: int, end: int, progress: Progress | None) 
 
 def _copy(download: Download, target: Any, begin: int, end: int, progress: Progress | None) -> None:
     """Writes a span to a binary file, with one buffer."""
-    buffer = memoryview(bytearray(min(PIECE_BYTES, end - begin)))
-    for at in range(begin, end, PIECE_BYTES):
+    buffer = memoryview(bytearray(min(READ_BYTES, end - begin)))
+    for at in range(begin, end, READ_BYTES):
         piece = buffer[: end - at]
         left = end - at - len(piece)
         count = download.read_into(at, piece, min(AHEAD_BYTES, left))

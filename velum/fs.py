@@ -38,7 +38,7 @@ from velum.errors import CallerError, FileMissing
 from velum.filebackend import FileInfo
 from velum.fileobjects import FileReader, FileWriter
 from velum.files import Files
-from velum.pieces import PIECE_BYTES
+from velum.pieces import READ_BYTES
 from velum.policy.filetypes import CHUNK_BYTES
 
 PROTOCOL: Final = "velum"
@@ -278,7 +278,7 @@ class VelumFileSystem(AbstractFileSystem):  # type: ignore[misc]
         with source:
             if self._intrans:
                 with self.open(path2, "wb", **options) as target:
-                    shutil.copyfileobj(source, target, PIECE_BYTES)
+                    shutil.copyfileobj(source, target, READ_BYTES)
             else:
                 self.files.put(source, path2, **self._put_options(options))
 

@@ -2,7 +2,8 @@
 
 Owns: reading a path, bytes, a binary file or an iterable, no faster than somebody asks. Refuses to
 know where the pieces go. Large blocks are passed on as views of where they lie; what is smaller
-than a piece is gathered into one. A piece is never written to again once it was given out.
+than a piece is gathered into one, in memory apart from the heap. A piece is never written to again
+once it was given out.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
+from velum import _core
 from velum.errors import code_of, error_from
 
 Buffer = bytes | bytearray | memoryview
@@ -20,9 +22,8 @@ Buffer = bytes | bytearray | memoryview
 PathLike = str | os.PathLike[str]
 Source = PathLike | Buffer | BinaryIO | Iterable[Buffer]
 
-# A read or write of a file of this size costs next to nothing beside its bytes, and four chunks are
-# enough to keep several nodes busy.
-PIECE_BYTES: Final = 4 << 20
+READ_BYTES: Final = 4 << 20  # of a get at once; four chunks keep several nodes busy
+PIECE_BYTES: Final = 1 << 20  # of a put: one whose chunks are not all on their way is kept whole
 
 
 def piece_size(chunk_bytes: int) -> int:
@@ -38,16 +39,16 @@ def pieces_of(
     last have exactly `piece_bytes`. Raises VelumError ARGUMENT for what holds no bytes."""
     if isinstance(source, (str, os.PathLike)):
         with open(source, "rb", buffering=0) as file:
-            yield gathered(_reads(file, piece_bytes), piece_bytes), _size_of(file)
+            yield filled(file, piece_bytes), _size_of(file)
+    elif hasattr(source, "readinto"):
+        yield filled(source, piece_bytes), _size_of(source)
     elif hasattr(source, "read"):
         yield gathered(_reads(source, piece_bytes), piece_bytes), _size_of(source)
     elif _is_buffer(source):
         view = flat(source)
         yield cut(view, piece_bytes), len(view)
     else:
-        # An iterable may hand out the same array again and again; bytes never change.
-        blocks = (b if isinstance(b, bytes) else bytes(flat(b)) for b in source)
-        yield gathered(blocks, piece_bytes), None
+        yield gathered(cast("Iterable[Buffer]", source), piece_bytes), None
 
 
 def flat(data: Any) -> memoryview:
@@ -65,23 +66,75 @@ def cut(view: memoryview, piece_bytes: int) -> Iterator[memoryview]:
     return (view[at : at + piece_bytes] for at in range(0, len(view), piece_bytes))
 
 
-def gathered(blocks: Iterable[bytes], piece_bytes: int) -> Iterator[memoryview]:
-    """Pieces of blocks of any size."""
-    held = bytearray()
+_NOWHERE: Final = memoryview(b"")
+
+
+class Gathering:
+    """A piece in the making."""
+
+    def __init__(self, piece_bytes: int) -> None:
+        self._piece_bytes = piece_bytes
+        self._memory = _NOWHERE
+        self.size = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """There is no room in it."""
+        return self.size == self._piece_bytes
+
+    def take(self, view: memoryview) -> int:
+        """Takes what there is room for, of the beginning; how many bytes."""
+        room = self._room()[: len(view)]
+        room[:] = view[: len(room)]
+        self.size += len(room)
+        return len(room)
+
+    def fill(self, file: Any) -> int:
+        """Reads from a file what it gives at once, into the room; how many bytes."""
+        count = file.readinto(self._room())
+        if count is None:
+            raise error_from(code_of("ARGUMENT"), "a file that does not block cannot be put")
+        self.size += count
+        return int(count)
+
+    def give(self) -> memoryview:
+        """What was gathered, one byte at least; another piece begins."""
+        piece = self._memory[: self.size]
+        self._memory, self.size = _NOWHERE, 0
+        return piece
+
+    def _room(self) -> memoryview:
+        if self._memory is _NOWHERE:
+            self._memory = memoryview(_core.Block(self._piece_bytes))
+        return self._memory[self.size :]
+
+
+def gathered(blocks: Iterable[Buffer], piece_bytes: int) -> Iterator[memoryview]:
+    """Pieces of blocks of any size. Large ones are not copied if they are bytes, which never
+    change; who iterates may hand out the same array again and again."""
+    held = Gathering(piece_bytes)
     for block in blocks:
-        view, at = memoryview(block), 0
-        if held:
-            at = min(piece_bytes - len(held), len(view))
-            held += view[:at]
-            if len(held) < piece_bytes:
+        view = flat(block)
+        while len(view):
+            if isinstance(block, bytes) and not held.size and len(view) >= piece_bytes:
+                yield view[:piece_bytes]
+                view = view[piece_bytes:]
                 continue
-            yield memoryview(held)
-            held = bytearray()
-        whole = len(view) - (len(view) - at) % piece_bytes
-        yield from cut(view[at:whole], piece_bytes)
-        held += view[whole:]
-    if held:
-        yield memoryview(held)
+            view = view[held.take(view) :]
+            if held.is_whole:
+                yield held.give()
+    if held.size:
+        yield held.give()
+
+
+def filled(file: Any, piece_bytes: int) -> Iterator[memoryview]:
+    """Pieces of a file, read to where they stay."""
+    held = Gathering(piece_bytes)
+    while held.fill(file):
+        if held.is_whole:
+            yield held.give()
+    if held.size:
+        yield held.give()
 
 
 def _is_buffer(source: object) -> bool:

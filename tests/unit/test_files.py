@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fake_files import FakeStore, error, fake_files
+from velum import _core
 from velum.errors import (
     CallerError,
     ClusterFull,
@@ -27,7 +28,7 @@ from velum.errors import (
 )
 from velum.filebackend import NodeSpace, Space, content_hash, info_of
 from velum.files import Files
-from velum.pieces import cut, gathered, piece_size, pieces_of
+from velum.pieces import cut, filled, gathered, piece_size, pieces_of
 from velum.policy.filetypes import Coding, Manifest
 from velum.policy.hybridclock import Version
 
@@ -163,7 +164,7 @@ def test_codings_that_cannot_be(files: Files, store: FakeStore, options: Any) ->
 def test_progress(files: Files, tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     files.put(BIG, "big", progress=lambda *told: seen.append(told))
-    assert seen == [(4 << 20, len(BIG)), (8 << 20, len(BIG)), (10 << 20, len(BIG))]
+    assert seen == [(mib << 20, len(BIG)) for mib in range(1, 11)]
     targets: list[Any] = [None, tmp_path / "big", io.BytesIO()]
     for target in targets:
         seen.clear()
@@ -573,6 +574,38 @@ def test_pieces_are_the_same_bytes_in_whole_pieces(blocks: list[bytes], piece_by
     assert all(0 < len(piece) <= piece_bytes for piece in pieces[-1:])
     whole = memoryview(b"".join(blocks))
     assert [bytes(piece) for piece in cut(whole, piece_bytes)] == pieces
+    assert [bytes(piece) for piece in filled(io.BytesIO(whole), piece_bytes)] == pieces
+
+
+def test_an_array_that_is_handed_out_again_and_again() -> None:
+    array = bytearray(5)
+
+    def blocks() -> Iterator[bytearray]:
+        for number in range(9):
+            array[:] = bytes([number]) * 5
+            yield array
+
+    pieces = list(gathered(blocks(), 4))  # all of them are still in use
+    assert b"".join(pieces) == b"".join(bytes([number]) * 5 for number in range(9))
+
+
+def test_bytes_are_not_copied() -> None:
+    block = bytes(10)
+    pieces = list(gathered([block], 4))
+    assert [piece.obj is block for piece in pieces] == [True, True, False]
+
+
+def test_memory_of_pieces_is_apart_from_each_other() -> None:
+    blocks = [memoryview(_core.Block(1 << 20)) for _ in range(9)]
+    for number, block in enumerate(blocks):
+        block[:] = bytes([number]) * len(block)
+    del blocks[::2]  # half of them are used again
+    blocks += [memoryview(_core.Block(1 << 20)) for _ in range(9)]
+    for number, block in enumerate(blocks):
+        block[:] = bytes([number]) * len(block)
+    assert all(bytes(b) == bytes([number]) * len(b) for number, b in enumerate(blocks))
+    with pytest.raises(MemoryError):
+        _core.Block(1 << 60)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 1 << 20, 3 << 20, 5 << 20, 8 << 20])
