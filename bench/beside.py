@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from servers import process
 
 from velum.localmesh import LocalMesh
 from velum.machine import free_beacon_port
@@ -44,14 +45,6 @@ def mesh_of_two(cpu: int, workers: int = 0) -> Iterator[Node]:
 @contextlib.contextmanager
 def rival(kind: str, cpu: int, *more: str) -> Iterator[int]:
     """A process of rivals.py; the port it serves on."""
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "rivals.py"), kind, str(cpu), *more],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.wait()
+    with process([sys.executable, str(HERE / "rivals.py"), kind, str(cpu), *more]) as started:
+        assert started.stdout is not None
+        yield int(started.stdout.readline())

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from beside import pinned
+from servers import compiled
 
 HERE = Path(__file__).parent
 PLACEMENTS = {"same core": (0, 0), "two cores": (0, 1)}
@@ -27,21 +27,15 @@ def placement(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     before = os.sched_getaffinity(0)
     if not {mine, other} <= before:
         pytest.skip(f"needs CPUs {mine} and {other}, has {sorted(before)}")
-    os.sched_setaffinity(0, {mine})
-    yield request.param, other
-    os.sched_setaffinity(0, before)
+    with pinned(mine):
+        yield request.param, other
 
 
 @pytest.fixture(scope="session")
 def echo_library(tmp_path_factory: pytest.TempPathFactory) -> str:
     """echo.c as a shared library."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler, "benchmarks need a C compiler"
     library = tmp_path_factory.mktemp("echo") / "echo.so"
-    subprocess.run(
-        [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(HERE / "echo.c")], check=True
-    )
-    return str(library)
+    return str(compiled(HERE / "echo.c", library, "-shared", "-fPIC"))
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,14 @@ import argparse
 import contextlib
 import csv
 import importlib.util
-import json
-import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,16 +32,13 @@ import kv_report
 import kv_watch
 import psutil
 from beside import pinned
-from scaling import machine
-from scaling_meshes import ROOT, say
-from servers import server
-from storage import some_of
+from figures import ROOT, Results, measure, parser, say, stored, wrote
+from servers import redis_server
 
 from velum.localmesh import LocalMesh
 from velum.node import Node
 
 RESULTS = ROOT / "build" / "kv.json"
-REDIS = ("redis-server", "--save", "", "--bind", "127.0.0.1")
 SERVER_CPU, CLIENT_CPU = 0, 1
 ROUNDS = 5
 CONNECTIONS = 50
@@ -100,8 +96,8 @@ def both(folder: Path, mine: tuple[str, ...], theirs: tuple[str, ...]) -> Iterat
     with contextlib.ExitStack() as stack:
         with pinned(SERVER_CPU):
             _, port = stack.enter_context(node(folder / "velum", mine))
-            words = [*REDIS, *theirs, "--dir", str(folder / "redis")]
-            yield {"redis": stack.enter_context(server(words, "--port")), "velum": port}
+            redis = redis_server(*theirs, "--dir", str(folder / "redis"))
+            yield {"redis": stack.enter_context(redis), "velum": port}
 
 
 def ask(port: int, tests: str, requests: int, pipeline: int, connections: int) -> dict[str, Any]:
@@ -109,8 +105,8 @@ def ask(port: int, tests: str, requests: int, pipeline: int, connections: int) -
     words = ["redis-benchmark", "-p", str(port), "-t", tests, "-n", str(requests), "--csv"]
     words += ["-c", str(connections), "-P", str(pipeline), "-d", str(VALUE_BYTES), "-r", "10000"]
     with pinned(CLIENT_CPU):
-        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}  # it misses CONFIG
-        said = subprocess.run(words, check=True, text=True, **quiet).stdout
+        pipe, quiet = subprocess.PIPE, subprocess.DEVNULL  # it misses CONFIG
+        said = subprocess.run(words, stdout=pipe, stderr=quiet, check=True, text=True).stdout
     return {
         row["test"].split()[0].lower(): {
             "rps": float(row["rps"]),
@@ -123,6 +119,17 @@ def ask(port: int, tests: str, requests: int, pipeline: int, connections: int) -
 # ---- sections ----
 
 
+def in_turn(
+    args: argparse.Namespace, systems: Mapping[str, Callable[[], Any]]
+) -> dict[str, list[Any]]:
+    """By system what is measured in each round, which goes through all of them."""
+    runs: dict[str, list[Any]] = {system: [] for system in systems}
+    for _ in range(2 if args.quick else ROUNDS):
+        for system, measured in systems.items():
+            runs[system].append(measured())
+    return runs
+
+
 def commands(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Rates of redis-benchmark, by durability and pipeline."""
     found: dict[str, Any] = {}
@@ -131,10 +138,9 @@ def commands(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         requests //= 10 if args.quick else 1
         with both(folder / name, mine, theirs) as ports:
             for pipeline in pipelines:
-                runs: dict[str, list[Any]] = {system: [] for system in ports}
-                for _ in range(2 if args.quick else ROUNDS):
-                    for system, port in ports.items():
-                        runs[system].append(ask(port, tests, requests, pipeline, CONNECTIONS))
+                words = (tests, requests, pipeline, CONNECTIONS)
+                systems = {s: partial(ask, port, *words) for s, port in ports.items()}
+                runs = in_turn(args, systems)
                 found[f"{name} {pipeline}"] = runs
                 say(f"{name}, -P {pipeline}: {kv_report.short(runs)}")
     return {"rates": found, "requests": REQUESTS, "connections": CONNECTIONS}
@@ -146,15 +152,16 @@ def latency(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     requests = LATENCY_REQUESTS // (10 if args.quick else 1)
     for name, (mine, theirs, _, _) in PLANS.items():
         with both(folder / f"latency {name}", mine, theirs) as ports:
-            runs: dict[str, list[Any]] = {system: [] for system in ports}
-            for _ in range(2 if args.quick else ROUNDS):
-                for system, port in ports.items():
-                    runs[system].append(ask(port, "set", requests, 1, 1)["set"])
-            found[name] = runs
+            systems = {system: partial(puts, port, requests) for system, port in ports.items()}
+            found[name] = in_turn(args, systems)
     with three(folder / "quorum") as port:
-        runs = [ask(port, "set", requests, 1, 1)["set"] for _ in range(2 if args.quick else ROUNDS)]
-        found["quorum"] = {"velum": runs}
+        found["quorum"] = in_turn(args, {"velum": partial(puts, port, requests)})
     return {"latencies": found}
+
+
+def puts(port: int, requests: int) -> Any:
+    """Of one client."""
+    return ask(port, "set", requests, 1, 1)["set"]
 
 
 @contextlib.contextmanager
@@ -176,13 +183,10 @@ def watch(args: argparse.Namespace, _: Path) -> dict[str, Any]:
     here += ["zenoh"] if importlib.util.find_spec("zenoh") else []
     here += ["redis", "redis-plain"] if shutil.which("redis-server") else []
     count = WATCHED // (10 if args.quick else 1)
-    found: dict[str, list[list[float]]] = {system: [] for system in here}
-    for _ in range(2 if args.quick else ROUNDS):
-        for system in here:
-            found[system].append(sorted(kv_watch.measure(system, count)))
+    found = in_turn(args, {name: partial(kv_watch.measure, name, count) for name in here})
     for system, runs in found.items():
         say(f"{system}: {median(median(run) for run in runs):.1f} us")
-    return {"ways": {s: [_quantiles(run) for run in runs] for s, runs in found.items()}}
+    return {"ways": {s: [_quantiles(sorted(run)) for run in runs] for s, runs in found.items()}}
 
 
 def _quantiles(ordered: list[float]) -> dict[str, float]:
@@ -259,7 +263,8 @@ def _rss(mesh: LocalMesh, id: int) -> int:
     return rss
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
+Section = Callable[[argparse.Namespace, Path], Results]
+SECTIONS: dict[str, Section] = {
     "commands": commands,
     "latency": latency,
     "watch": watch,
@@ -268,35 +273,25 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 NEED_REDIS = {"commands", "latency"}
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs sections; after each the results are stored."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["machine"] = machine()
+def in_a_folder(section: Section, args: argparse.Namespace) -> Results:
+    """Runs one, with a folder that is its own."""
+    with tempfile.TemporaryDirectory(prefix="velum-kv-") as folder:
+        return section(args, Path(folder))
+
+
+def todo(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Results]]]:
+    """The sections that are to be run and can be."""
     for name in [name for name in SECTIONS if name in args.only]:
         if name in NEED_REDIS and shutil.which("redis-benchmark") is None:
             say(f"left out: {name}: no redis-benchmark: apt-get install redis-server redis-tools")
-            continue
-        say(f"== {name}")
-        began, load = time.monotonic(), os.getloadavg()[0]
-        with tempfile.TemporaryDirectory(prefix="velum-kv-") as folder:
-            figures = SECTIONS[name](args, Path(folder))
-        figures |= {"quick": args.quick, "took_s": time.monotonic() - began, "load": load}
-        results[name] = figures
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1))
-    return results
+        else:
+            yield name, partial(in_a_folder, SECTIONS[name], args)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make the figures of docs/kv_bench.md.")
-    sections = tuple(SECTIONS)
-    parser.add_argument("--only", type=some_of(sections), default=sections, metavar="NAME,...")
-    parser.add_argument("--quick", action="store_true", help="few requests, few rounds")
-    parser.add_argument("--report", action="store_true", help="measure nothing, draw the page")
-    args = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if args.report else run(args)
-    for path in kv_report.write(results):
-        say(f"wrote {path.relative_to(ROOT)}")
+    args = parser(kv_report.PAGE, SECTIONS, "few requests, few rounds", {}).parse_args()
+    results = stored(RESULTS) if args.report else measure(RESULTS, todo(args), args.quick)
+    wrote(kv_report.write(results))
     say(kv_report.promises(results))
     return 0
 

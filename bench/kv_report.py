@@ -12,9 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from scaling_report import Results, filled, spread, table
+from figures import ROOT, Results, kept, page_of, picture, spread, table, tryout
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "kv_bench.md"
 PICTURE = ROOT / "docs" / "kv_bench.png"
 NAMES = {
@@ -81,14 +80,9 @@ def write(results: Results) -> list[Path]:
 
 def page(results: Results) -> str:
     """The page's text."""
-    parts = [HEAD.format(**results["machine"])]
-    if any(section.get("quick") for section in results.values()):
-        parts.append("**This was a tryout, with few requests: its figures mean nothing.**")
-    parts.append(promises(results))
-    for name, tell in SECTIONS.items():
-        if name in results:
-            parts.append(tell(results[name]))
-    return filled("\n\n".join([*parts, WORDS])) + "\n"
+    head = HEAD.format(**results["machine"])
+    told = [tell(results[name]) for name, tell in SECTIONS.items() if name in results]
+    return page_of([head, tryout(results, "few requests"), promises(results), *told, WORDS])
 
 
 HEAD = """# State that every node holds, beside Redis and Zenoh
@@ -156,24 +150,16 @@ def promised_size(results: Results) -> Iterable[tuple[str, str, str, str]]:
     keys = f"{section['keys']:,} keys of 100 bytes"
     load_s, size = section["load_s"], section["bytes_a_key"]
     equal, differing = section["equal_bytes"], section["differing_bytes"]
-    at = section["keys"] == PROMISED_KEYS
-    yield f"{keys}: start", f"{load_s:.1f} s", f"<= {LOAD_S:.0f} s", kept(load_s <= LOAD_S, at)
-    what = f"{keys}: memory of one"
-    yield what, f"{size:.0f} bytes", f"<= {KEY_BYTES}", kept(size <= KEY_BYTES, at)
-    what = f"{keys}: two equal nodes compared"
-    yield what, f"{equal:,} bytes", f"< {EQUAL_BYTES:,}", kept(equal < EQUAL_BYTES, at)
-    what = f"{keys}: {section['differing']} of them differing"
-    yield (
-        what,
-        f"{differing:,} bytes",
-        f"< {DIFFERING_BYTES:,}",
-        kept(differing < DIFFERING_BYTES, at),
-    )
-
-
-def kept(holds: bool, measured: bool = True) -> str:
-    """A cell."""
-    return "" if not measured else "yes" if holds else "**no**"
+    rows = (
+        ("start", f"{load_s:.1f} s", f"<= {LOAD_S:.0f} s", load_s <= LOAD_S),
+        ("memory of one", f"{size:.0f} bytes", f"<= {KEY_BYTES}", size <= KEY_BYTES),
+        ("two equal nodes compared", f"{equal:,} bytes", f"< {EQUAL_BYTES:,}", equal < EQUAL_BYTES),
+        (f"{section['differing']} of them differing", f"{differing:,} bytes",
+         f"< {DIFFERING_BYTES:,}", differing < DIFFERING_BYTES),
+    )  # fmt: skip
+    promised = section["keys"] == PROMISED_KEYS
+    for what, found, bound, holds in rows:
+        yield f"{keys}: {what}", found, bound, kept(holds if promised else None)
 
 
 def tell_commands(section: Results) -> str:
@@ -243,39 +229,21 @@ SECTIONS = {
 
 def draw(results: Results) -> None:
     """Bars: latency by durability, beside Redis; one way by system."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     ways = results.get("watch", {}).get("ways", {})
-    figure, axes = pyplot.subplots(1, 2 if ways else 1, figsize=(11, 4.2), squeeze=False)
-    draw_latency(axes[0][0], results["latency"]["latencies"])
-    if ways:
-        draw_ways(axes[0][1], ways)
-    figure.tight_layout(w_pad=3)
-    figure.savefig(PICTURE, dpi=110)
-    pyplot.close(figure)
+    with picture(PICTURE, 1, 2 if ways else 1, (11, 4.2), 3) as axes:
+        draw_latency(axes[0][0], results["latency"]["latencies"])
+        if ways:
+            draw_ways(axes[0][1], ways)
 
 
 def draw_latency(axis: Any, latencies: dict[str, Runs]) -> None:
-    """p50 as bars, p99 as whiskers."""
+    """By what was asked of the log, for both systems."""
     for number, system in enumerate(("velum", "redis")):
         for place, runs in enumerate(latencies.values()):
-            if system not in runs:
-                continue
-            middle, high = (median(times(runs[system], share, 1e3)) for share in ("p50", "p99"))
-            bar = axis.bar(
-                place + (number - 0.5) * 0.4,
-                middle,
-                0.38,
-                yerr=[[0], [max(0.0, high - middle)]],
-                color=COLOURS[system],
-                ecolor="#555555",
-                capsize=3,
-                label=NAMES[system].split(",")[0] if place == 0 else None,
-            )
-            axis.bar_label(bar, fmt="%.0f", padding=2, fontsize=8)
+            if system in runs:
+                label = NAMES[system].split(",")[0] if place == 0 else None
+                at = place + (number - 0.5) * 0.4
+                draw_bar(axis, at, 0.38, system, runs[system], 1e3, label)
     axis.set_yscale("log")
     axis.set_xticks(range(len(latencies)), [ASKED[name] for name in latencies], fontsize=8)
     axis.set_title(
@@ -284,23 +252,35 @@ def draw_latency(axis: Any, latencies: dict[str, Runs]) -> None:
         size=9,
     )
     axis.legend(frameon=False, fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def draw_ways(axis: Any, ways: dict[str, list[Any]]) -> None:
-    """p50 as bars, p99 as whiskers."""
+    """By system."""
     for place, (system, runs) in enumerate(ways.items()):
-        middle, high = (median(times(runs, share, 1)) for share in ("p50", "p99"))
-        bar = axis.bar(
-            place,
-            middle,
-            0.6,
-            yerr=[[0], [max(0.0, high - middle)]],
-            color=COLOURS[system],
-            ecolor="#555555",
-            capsize=3,
-        )
-        axis.bar_label(bar, fmt="%.0f", padding=2, fontsize=8)
+        draw_bar(axis, place, 0.6, system, runs, 1)
     axis.set_xticks(range(len(ways)), [NAMES[system] for system in ways], fontsize=8)
     axis.set_title("from a put to a watcher on another node: p50 and p99, us", loc="left", size=9)
-    axis.spines[["top", "right"]].set_visible(False)
+
+
+def draw_bar(
+    axis: Any,
+    at: float,
+    width: float,
+    system: str,
+    runs: list[Any],
+    scale: float,
+    label: str | None = None,
+) -> None:
+    """p50 as a bar, p99 as its whisker."""
+    middle, high = (median(times(runs, share, scale)) for share in ("p50", "p99"))
+    bar = axis.bar(
+        at,
+        middle,
+        width,
+        yerr=[[0], [max(0.0, high - middle)]],
+        color=COLOURS[system],
+        ecolor="#555555",
+        capsize=3,
+        label=label,
+    )
+    axis.bar_label(bar, fmt="%.0f", padding=2, fontsize=8)

@@ -16,13 +16,12 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 from beside import pinned
-from servers import free_port, server
+from servers import free_port, process, redis_server
 
 import velum
 
@@ -60,13 +59,13 @@ def zenoh_writer() -> Iterator[tuple[Put, str]]:
 @contextlib.contextmanager
 def master_and_replica() -> Iterator[tuple[int, int]]:
     """Their ports."""
-    quiet = ["redis-server", "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
+    quiet = ("--appendonly", "no")
     with contextlib.ExitStack() as stack:
         with pinned(WRITER_CPU):
-            master = stack.enter_context(server(quiet, "--port"))
+            master = stack.enter_context(redis_server(*quiet))
         with pinned(WATCHER_CPU):
-            copies = ["--replicaof", "127.0.0.1", str(master), "--repl-diskless-sync-delay", "0"]
-            yield master, stack.enter_context(server([*quiet, *copies], "--port"))
+            copies = ("--replicaof", "127.0.0.1", str(master), "--repl-diskless-sync-delay", "0")
+            yield master, stack.enter_context(redis_server(*quiet, *copies))
 
 
 @contextlib.contextmanager
@@ -151,19 +150,12 @@ WATCHERS = {
 
 def measure(system: str, count: int) -> list[float]:
     """Times of so many messages, one way, in microseconds."""
-    before = os.sched_getaffinity(0)
     with contextlib.ExitStack() as stack:
-        os.sched_setaffinity(0, {WRITER_CPU})
-        stack.callback(os.sched_setaffinity, 0, before)
+        stack.enter_context(pinned(WRITER_CPU))
         put, address = stack.enter_context(WRITERS[system]())
         with pinned(WATCHER_CPU):
-            watcher = subprocess.Popen(
-                [sys.executable, __file__, system, address, str(count)],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        stack.callback(watcher.wait)
-        stack.callback(watcher.kill)
+            words = [sys.executable, __file__, system, address, str(count)]
+            watcher = stack.enter_context(process(words))
         assert watcher.stdout is not None
         os.set_blocking(watcher.stdout.fileno(), False)
         while not watcher.stdout.readline():  # "hears"

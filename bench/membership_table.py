@@ -12,10 +12,11 @@ memberlist's figures are those measured and modelled for its LAN defaults.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median, quantiles
+
+from figures import say
 
 from velum.sim.membership import World
 from velum.sim.network import Conditions
@@ -134,10 +135,6 @@ def suspect_rate(column: Column) -> str:
 
 def lossy_bytes(column: Column) -> str:
     return f"{median(column.lossy_bytes):,.0f}" if column.lossy_bytes else "not run"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from figures import ROOT, picture
+
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "benchmarks.png"
 
@@ -72,26 +73,18 @@ def page(results: dict[str, Any], groups: dict[str, list[dict[str, Any]]]) -> st
 
 def draw(groups: dict[str, list[dict[str, Any]]]) -> None:
     """The picture: time a call of `add`, logarithmic, one panel a way of calling."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     shown = [name for name in groups if "add" in name]
-    figure, axes = pyplot.subplots(len(shown), 1, figsize=(9, 1.1 + 1.5 * len(shown)))
-    for axis, name in zip(axes, shown, strict=True):
-        rows = sorted(groups[name], key=lambda row: -row["us"])
-        colours = ["#2a7f62" if row["velum"] else "#b8b8b8" for row in rows]
-        labels = [row["what"].split(",")[0] for row in rows]
-        bars = axis.barh(labels, [row["us"] for row in rows], color=colours)
-        axis.bar_label(bars, labels=[amount(row["us"]) for row in rows], padding=4)
-        axis.set_xscale("log")
-        axis.set_xlim(1, 3000)
-        axis.set_title(name, loc="left", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].set_xlabel("microseconds a call, median (logarithmic)")
-    figure.tight_layout()
-    figure.savefig(PICTURE, dpi=110)
+    with picture(PICTURE, len(shown), 1, (9, 1.1 + 1.5 * len(shown))) as axes:
+        for axis, name in zip(axes[:, 0], shown, strict=True):
+            rows = sorted(groups[name], key=lambda row: -row["us"])
+            colours = ["#2a7f62" if row["velum"] else "#b8b8b8" for row in rows]
+            labels = [row["what"].split(",")[0] for row in rows]
+            bars = axis.barh(labels, [row["us"] for row in rows], color=colours)
+            axis.bar_label(bars, labels=[amount(row["us"]) for row in rows], padding=4)
+            axis.set_xscale("log")
+            axis.set_xlim(1, 3000)
+            axis.set_title(name, loc="left", fontsize=10)
+        axes[-1][0].set_xlabel("microseconds a call, median (logarithmic)")
 
 
 def main() -> int:

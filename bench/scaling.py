@@ -13,25 +13,24 @@ controller of version 1 that can be written (quota.py). Nothing else may run on 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import quota
 import scaling_report
+from figures import ROOT, Results, measure, parser, say, stored, wrote
 from scaling_deaths import deaths
-from scaling_meshes import GUESTS, ROOT, Plan, say
+from scaling_meshes import GUESTS, Plan
 from scaling_overhead import overhead
 from scaling_rivals import rivals
 from scaling_speedup import scaling, slow
+from servers import compiled
 
 RESULTS = ROOT / "build" / "scaling.json"
 ROUNDS = 3
@@ -46,71 +45,33 @@ SECTIONS: dict[str, Callable[[Plan], dict[str, Any]]] = {
 
 def native(folder: Path) -> Path:
     """The guest pi.c as a native library; what marks exports to wasm means nothing there."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise SystemExit("the figures need a C compiler")
-    library = folder / "pi.so"
-    flags = ["-O2", "-shared", "-fPIC", "-Wno-attributes"]
-    subprocess.run([compiler, *flags, "-o", str(library), str(GUESTS / "pi.c")], check=True)
-    return library
+    flags = ("-shared", "-fPIC", "-Wno-attributes")
+    return compiled(GUESTS / "pi.c", folder / "pi.so", *flags)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were made on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release().partition("-")[0],
-        "python": platform.python_version(),
-    }
+def section(name: str, plan: Plan) -> dict[str, Any]:
+    """Runs one, and says how long that took; the load is what it has made itself."""
+    began = time.monotonic()
+    found = SECTIONS[name](plan)
+    say(f"== {name}: {time.monotonic() - began:.0f} s")
+    return found | {"rounds": plan.rounds, "load": os.getloadavg()[0]}
 
 
-def measure(names: list[str], quick: bool) -> dict[str, Any]:
-    """Runs sections; after each the results are stored."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["machine"] = machine()
+def run(args: argparse.Namespace) -> Results:
+    """Runs sections."""
+    why = quota.missing()
+    if why:
+        raise SystemExit(f"no quotas: {why}")
     with tempfile.TemporaryDirectory(prefix="velum-scaling-") as folder:
-        plan = Plan(quick, 1 if quick else ROUNDS, native(Path(folder)))
-        for name in names:
-            say(f"== {name}")
-            began = time.monotonic()
-            figures = SECTIONS[name](plan)
-            took = time.monotonic() - began
-            say(f"== {name}: {took:.0f} s")
-            figures |= {"quick": quick, "rounds": plan.rounds, "took_s": took}
-            figures["load"] = os.getloadavg()[0]
-            results[name] = figures
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(results, indent=1))
-    return results
-
-
-def sections(text: str) -> list[str]:
-    """Names of sections, in the order in which they run."""
-    words = text.split(",")
-    unknown = set(words) - set(SECTIONS)
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{sorted(unknown)}: sections are {', '.join(SECTIONS)}")
-    return [name for name in SECTIONS if name in words]
+        plan = Plan(args.quick, 1 if args.quick else ROUNDS, native(Path(folder)))
+        todo = [(name, partial(section, name, plan)) for name in SECTIONS if name in args.only]
+        return measure(RESULTS, todo, args.quick)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make the figures of docs/scaling.md.")
-    parser.add_argument("--only", type=sections, default=list(SECTIONS), metavar="NAME,...")
-    parser.add_argument("--quick", action="store_true", help="small jobs, one round")
-    parser.add_argument("--report", action="store_true", help="measure nothing, draw the page")
-    args = parser.parse_args()
-    if args.report:
-        results = json.loads(RESULTS.read_text())
-    else:
-        why = quota.missing()
-        if why:
-            raise SystemExit(f"no quotas: {why}")
-        results = measure(args.only, args.quick)
-    for path in scaling_report.write(results):
-        say(f"wrote {path.relative_to(ROOT)}")
+    args = parser(scaling_report.PAGE, SECTIONS, "small jobs, one round", {}).parse_args()
+    results = stored(RESULTS) if args.report else run(args)
+    wrote(scaling_report.write(results))
     return 0
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 import quota
 import scaling_rivals
-from scaling_meshes import Command, Held, Job, Plan, held, same_answers, say
+from figures import say
+from scaling_meshes import Command, Held, Job, Plan, held, same_answers
 from scaling_overhead import POINTS_MS
 from scatter_rivals import LATE_S
 

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import quota
+from figures import ROOT
 
 import velum
 from velum.localmesh import LocalMesh
 from velum.machine import free_beacon_port
 
-ROOT = Path(__file__).resolve().parent.parent
 GUESTS = ROOT / "tests" / "guests"
 COMPLETE_S = 60.0
 WARM_SLICES = 64  # for each node
@@ -116,9 +116,9 @@ def held(plan: Plan, shares: Sequence[float], beat: float = 0, workers: int = 1)
 
 
 @contextlib.contextmanager
-def free(nodes: int, workers: int) -> Iterator[LocalMesh]:
-    """A mesh as users start it: in no group, held to nothing, and cold."""
-    options = ["--beacon-port", str(free_beacon_port()), "--workers", str(workers)]
+def free(nodes: int, workers: int, *more: str) -> Iterator[LocalMesh]:
+    """A mesh as users start it: in no group, held to nothing, and cold; with more options."""
+    options = ["--beacon-port", str(free_beacon_port()), "--workers", str(workers), *more]
     with LocalMesh(range(1, nodes + 1), ports=lambda _: 0, options=options) as mesh:
         mesh.wait_complete(COMPLETE_S)
         yield mesh
@@ -187,8 +187,3 @@ def same_answers(runs: Sequence[dict[str, Any]]) -> None:
     answers = {run["answer"] for run in runs if run["seconds"] is not None}
     if len(answers) > 1:
         raise SystemExit(f"answers differ: {sorted(answers)}")
-
-
-def say(text: str) -> None:
-    """How far it is, for whoever waits."""
-    print(text, file=sys.stderr, flush=True)

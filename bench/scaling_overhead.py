@@ -18,7 +18,8 @@ from typing import Any
 import quota
 import wasm3
 from beside import pinned
-from scaling_meshes import GUESTS, Plan, free, say
+from figures import say
+from scaling_meshes import GUESTS, Plan, free
 
 import velum
 from velum.client import Client

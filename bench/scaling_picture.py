@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scaling_report import SEED, SYSTEMS, Results, added, ideal_shares, lost_share, speedups
+from figures import Results, picture
+from scaling_report import SEED, SYSTEMS, added, ideal_shares, lost_share, speedups
 
 VELUM = "#2a7f62"
 JOBS = {"pi": "#2a7f62", "primes": "#3f6fb0", "search": "#b0703f"}
@@ -19,21 +20,12 @@ COLOURS = {"velum": VELUM, "processpool": "#8a8a8a", "ray": "#b8b8b8", "dask": "
 
 def draw(results: Results, path: Path) -> None:
     """The picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     shown = [panel for section, panel in PANELS.items() if section in results]
     if not shown:
         return
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(5.2 * len(shown), 4.4), squeeze=False)
-    for axis, panel in zip(axes[0], shown, strict=True):
-        panel(axis, results)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout(w_pad=2.5)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    with picture(path, 1, len(shown), (5.2 * len(shown), 4.4), 2.5) as axes:
+        for axis, panel in zip(axes[0], shown, strict=True):
+            panel(axis, results)
 
 
 def draw_speedups(axis: Any, results: Results) -> None:

@@ -7,21 +7,19 @@ spread stands behind them.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from figures import ROOT, Results, kept, page_of, spread, table, tryout
+
 PAGE = ROOT / "docs" / "scaling.md"
 PICTURE = ROOT / "docs" / "scaling.png"
-WIDTH = 100
 SEED = {1: 1.0, 2: 1.91, 4: 3.70, 8: 7.10}
 """The speed-ups in the table of the project that Velum grew from."""
 SYSTEMS = {"velum": "Velum", "processpool": "ProcessPool", "ray": "Ray", "dask": "Dask"}
 
-Results = dict[str, Any]
 Runs = Sequence[dict[str, Any]]
 
 
@@ -135,26 +133,10 @@ def write(results: Results) -> list[Path]:
 def page(results: Results) -> str:
     """The page's text."""
     machine = results["machine"]
-    parts = [HEAD.format(**machine, versions=_versions(results), drift=_drift(results))]
-    if any(section.get("quick") for section in results.values()):
-        parts.append("**This was a tryout, with short jobs, once: its figures mean nothing.**")
-    parts.append(promises(results))
-    for name, tell in SECTIONS.items():
-        if name in results:
-            parts.append(tell(results))
-    return filled("\n\n".join([*parts, WORDS])) + "\n"
-
-
-def filled(text: str) -> str:
-    """Paragraphs of the page in its width; tables, lists, headings and pictures as they are."""
-    blocks = text.split("\n\n")
-    plain = [not block.startswith(("|", "#", "!", "- ")) for block in blocks]
-    return "\n\n".join(
-        textwrap.fill(block, WIDTH, break_long_words=False, break_on_hyphens=False)
-        if fill
-        else block
-        for block, fill in zip(blocks, plain, strict=True)
-    )
+    head = HEAD.format(**machine, versions=_versions(results), drift=_drift(results))
+    warning = tryout(results, "short jobs, once")
+    told = [tell(results) for name, tell in SECTIONS.items() if name in results]
+    return page_of([head, warning, promises(results), *told, WORDS])
 
 
 HEAD = """# How far scatters scale, and what they cost
@@ -204,19 +186,6 @@ def _drift(results: Results) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def spread(seconds: Sequence[float], digits: int = 2) -> str:
-    """``4.65 [4.60-4.71]``."""
-    low, high = min(seconds), max(seconds)
-    text = f"{median(seconds):.{digits}f}"
-    return text if len(seconds) == 1 else f"{text} [{low:.{digits}f}-{high:.{digits}f}]"
-
-
 def seconds_or_why(runs: Runs) -> str:
     """The same of runs; what became of those that did not end."""
     failed = [run["why"] for run in runs if run["seconds"] is None]
@@ -247,7 +216,7 @@ def promises(results: Results) -> str:
         rows += _promised_overhead(results)
     if "deaths" in results:
         rows += _promised_deaths(results["deaths"])
-    cells = [(what, value, bound, "yes" if kept else "**no**") for what, value, bound, kept in rows]
+    cells = [(what, value, bound, kept(holds)) for what, value, bound, holds in rows]
     return table(("figure", "measured", "promised", "kept"), cells)
 
 
@@ -275,8 +244,8 @@ def _promised_deaths(section: Results) -> list[tuple[str, str, str, bool]]:
         text = f"<= {bound:.2f} s: its share + {more:.0f} s"
         rows.append((f"{name}, added", plus(value), text, value is not None and value <= bound))
     value = added(section["nodes"], "coordinator killed")
-    kept = value is not None and value <= 6
-    return [*rows, ("coordinator killed, added", plus(value), "<= 6 s", kept)]
+    holds = value is not None and value <= 6
+    return [*rows, ("coordinator killed, added", plus(value), "<= 6 s", holds)]
 
 
 # ---- sections ----

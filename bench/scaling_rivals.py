@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scaling_meshes import Plan, say
+from figures import say
+from scaling_meshes import Plan
 from scaling_overhead import CHUNKS
 
 PROGRAM = Path(__file__).parent / "scatter_rivals.py"
 SYSTEMS = {"processpool": "concurrent.futures", "ray": "ray", "dask": "distributed"}
-NAMES = {"processpool": "ProcessPool", "ray": "Ray", "dask": "Dask"}
 PROBE = 20_000_000  # points that tell how many a millisecond takes
 ENOUGH_S = 180.0  # for any of these programs
 

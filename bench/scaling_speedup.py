@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import quota
-from scaling_meshes import Job, Plan, held, run, same_answers, say
+from figures import say
+from scaling_meshes import Job, Plan, held, run, same_answers
 
 QUOTA = 0.1
 SLOW = 0.01  # a tenth of the others'

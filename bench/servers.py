@@ -1,14 +1,39 @@
-"""Servers of other systems, each started for one run on a free port, and ended with it."""
+"""Programs beside Velum, each compiled or started for one run, and ended with it.
+
+Owns how C is compiled, how a process is ended, and how a server of another system gets a free port
+and is waited for.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 READY_S = 10.0
+
+
+def compiled(source: Path, target: Path, *flags: str) -> Path:
+    """A program or library of C."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise SystemExit("the figures need a C compiler")
+    subprocess.run([compiler, "-O2", *flags, "-o", str(target), str(source)], check=True)
+    return target
+
+
+@contextlib.contextmanager
+def process(words: Sequence[str], stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A program whose output can be read."""
+    with subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
 
 
 def free_port() -> int:
@@ -19,20 +44,25 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def server(words: list[str], option: str) -> Iterator[int]:
+def server(words: Sequence[str], option: str) -> Iterator[int]:
     """A program that is told its port by this option; the port, once it answers there."""
     port = free_port()
-    process = subprocess.Popen([*words, option, str(port)], stdout=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + READY_S
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"{words[0]} does not serve")
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen([*words, option, str(port)], stdout=subprocess.DEVNULL) as started:
+        try:
+            end = time.monotonic() + READY_S
+            while not _answers(port):
+                if started.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"{words[0]} does not serve")
+                time.sleep(0.02)
+            yield port
+        finally:
+            started.kill()
+
+
+def redis_server(*options: str) -> contextlib.AbstractContextManager[int]:
+    """A redis-server that writes no snapshots; its port."""
+    words = ("redis-server", "--save", "", "--bind", "127.0.0.1")
+    return server([*words, *options], "--port")
 
 
 def _answers(port: int) -> bool:

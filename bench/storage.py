@@ -24,8 +24,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ import storage_plain
 import storage_report
 import storage_rivals
 import storage_velum
-from scaling import machine
-from scaling_meshes import ROOT, say
-from storage_work import LOADS, MIB, QUICK_LOADS, System, measure
+import storage_work
+from figures import ROOT, Results, measure, parser, say, some_of, stored, wrote
+from storage_work import LOADS, MIB, QUICK_LOADS, System
 
 RESULTS = ROOT / "build" / "storage.json"
 CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
@@ -75,13 +75,13 @@ def values(args: argparse.Namespace, program: Path) -> dict[str, Any]:
                 name = f"plain C, {control}"
                 systems.append(stack.enter_context(plain(program, name, touched, control)))
             name = "plain C, to three processes"
-            systems.append(stack.enter_context(plain(program, name, small, servers=3)))
+            systems.append(stack.enter_context(plain(program, name, small, count=3)))
         systems += stack.enter_context(storage_rivals.rivals(args.systems))
         for name, why in missing.items():
             say(f"left out: {name}: {why}")
         if not systems:
             raise SystemExit("nothing is left to be measured")
-        rows = [vars(load) | {"rows": measure(load, systems)} for load in loads]
+        rows = [vars(load) | {"rows": storage_work.measure(load, systems)} for load in loads]
     return {
         "loads": rows,
         "missing": missing,
@@ -139,21 +139,13 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
 }
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Runs sections; after each the results are stored."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["machine"] = machine()
+def run(args: argparse.Namespace) -> Results:
+    """Runs sections."""
     with tempfile.TemporaryDirectory(prefix="velum-storage-") as folder:
         program = storage_plain.compiled(Path(folder))
-        for name in [name for name in SECTIONS if name in args.only]:
-            say(f"== {name}")
-            began, load = time.monotonic(), os.getloadavg()[0]
-            figures = SECTIONS[name](args, program)
-            figures |= {"quick": args.quick, "took_s": time.monotonic() - began, "load": load}
-            results[name] = figures
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(results, indent=1))
-    return results
+        names = [name for name in SECTIONS if name in args.only]
+        todo = [(name, partial(SECTIONS[name], args, program)) for name in names]
+        return measure(RESULTS, todo, args.quick)
 
 
 def under(control: str) -> None:
@@ -167,39 +159,24 @@ def under(control: str) -> None:
     os.execvp("unshare", ["unshare", "--net", "sh", "-c", script, control, *again])
 
 
-def some_of(known: tuple[str, ...]) -> Callable[[str], set[str]]:
-    """A parser of words that are separated by commas."""
-
-    def parse(text: str) -> set[str]:
-        words = set(text.split(","))
-        if words - set(known):
-            raise argparse.ArgumentTypeError(f"{sorted(words - set(known))}: {', '.join(known)}")
-        return words
-
-    return parse
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make the figures of docs/storage_bench.md.")
-    sections = tuple(SECTIONS)
-    parser.add_argument("--only", type=some_of(sections), default=sections, metavar="NAME,...")
-    parser.add_argument("--systems", type=some_of(SYSTEMS), default=set(SYSTEMS), metavar="NAME,.")
-    parser.add_argument("--congestion", metavar="NAME", help="congestion control for all")
-    parser.add_argument("--quick", action="store_true", help="little data, few rounds")
-    parser.add_argument("--report", action="store_true", help="measure nothing, draw the page")
-    parser.add_argument("--json", action="store_true", help="print the results")
-    parser.add_argument("--rebuild", type=int, nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    more: dict[str, dict[str, Any]] = {
+        "--systems": {"type": some_of(SYSTEMS), "default": set(SYSTEMS), "metavar": "NAME,."},
+        "--congestion": {"metavar": "NAME", "help": "congestion control for all"},
+    }
+    words = parser(storage_report.PAGE, SECTIONS, "little data, few rounds", more)
+    words.add_argument("--json", action="store_true", help="print the results")
+    words.add_argument("--rebuild", type=int, nargs=2, help=argparse.SUPPRESS)
+    args = words.parse_args()
     if args.rebuild:
         rebuild_here(*args.rebuild)
         return 0
     if args.congestion:
         under(args.congestion)
-    results = json.loads(RESULTS.read_text()) if args.report else run(args)
+    results = stored(RESULTS) if args.report else run(args)
     if args.json:
         print(json.dumps(results, indent=1))
-    for path in storage_report.write(results):
-        say(f"wrote {path.relative_to(ROOT)}")
+    wrote(storage_report.write(results))
     say(storage_report.promises(results))
     return 0
 

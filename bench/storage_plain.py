@@ -7,12 +7,12 @@ measures it itself; and two processes with a link, for what that carries.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+import servers
 from storage_work import Load, System
 
 SOURCE = Path(__file__).with_name("plain_store.c")
@@ -22,13 +22,7 @@ LINK_ROUNDS = 4
 
 def compiled(folder: Path) -> Path:
     """The program."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise SystemExit("the figures need a C compiler")
-    program = folder / "plain_store"
-    flags = ["-std=c99", "-D_GNU_SOURCE", "-O2"]
-    subprocess.run([compiler, *flags, "-o", str(program), str(SOURCE)], check=True)
-    return program
+    return servers.compiled(SOURCE, folder / "plain_store", "-std=c99", "-D_GNU_SOURCE")
 
 
 class Plain(System):
@@ -71,29 +65,21 @@ class Plain(System):
 
 @contextlib.contextmanager
 def plain(
-    program: Path, name: str, loads: set[Load], control: str = DEFAULT, servers: int = 1
+    program: Path, name: str, loads: set[Load], control: str = DEFAULT, count: int = 1
 ) -> Iterator[Plain]:
     """Servers and a client with room for any of the loads. A put goes to all the servers; more than
     one show what a client that has to ask several processes can reach."""
     room = str(max(load.bytes for load in loads))
     with contextlib.ExitStack() as stack:
         ports = []
-        for _ in range(servers):
-            server = stack.enter_context(_process([str(program), "serve", control, room]))
+        for _ in range(count):
+            words = [str(program), "serve", control, room]
+            server = stack.enter_context(servers.process(words, subprocess.PIPE))
             assert server.stdout is not None
             ports.append(server.stdout.readline().strip())
-        client = stack.enter_context(_process([str(program), "client", control, room, *ports]))
-        yield Plain(name, "plain" if servers == 1 else "limit", client, loads)
-
-
-@contextlib.contextmanager
-def _process(words: list[str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+        words = [str(program), "client", control, room, *ports]
+        client = stack.enter_context(servers.process(words, subprocess.PIPE))
+        yield Plain(name, "plain" if count == 1 else "limit", client, loads)
 
 
 def link_rates(program: Path, control: str, size: int) -> dict[str, float]:

@@ -12,9 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from scaling_report import Results, filled, spread, table
+from figures import ROOT, Results, kept, page_of, picture, spread, table, tryout
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "storage_bench.md"
 PICTURE = ROOT / "docs" / "storage_bench.png"
 
@@ -82,14 +81,13 @@ def page(results: Results) -> str:
     versions = [f"{name} {version}" for name, version in values.get("versions", {}).items()]
     control = values.get("control", "unknown")
     parts = [HEAD.format(**results["machine"], versions=", ".join(versions), control=control)]
-    if any(section.get("quick") for section in results.values()):
-        parts.append("**This was a tryout, with little data: its figures mean nothing.**")
+    parts.append(tryout(results, "little data"))
     parts += [f"Not measured: {name} ({why})." for name, why in missing(results).items()]
     parts.append(promises(results))
     parts += [tell_load(load) for load in values.get("loads", [])]
     if results.get("rebuild", {}).get("links"):
         parts.append(tell_rebuild(results["rebuild"]))
-    return filled("\n\n".join([*parts, WORDS])) + "\n"
+    return page_of([*parts, WORDS])
 
 
 def missing(results: Results) -> dict[str, str]:
@@ -143,8 +141,8 @@ def promises(results: Results) -> str:
     cells = []
     for what, ratio, least, which in rows:
         measured = "not measured" if ratio is None else f"{ratio:.2f}"
-        kept = "" if ratio is None else "yes" if ratio >= least else "**no**"
-        cells.append((what, which, measured, f">= {least:.2f}", kept))
+        holds = None if ratio is None else ratio >= least
+        cells.append((what, which, measured, f">= {least:.2f}", kept(holds)))
     return table(("velum over this", "which", "measured", "promised", "kept"), cells)
 
 
@@ -237,22 +235,14 @@ nodes, which hash what they send and receive, are at the end of their two cores.
 
 def draw(loads: list[Load]) -> None:
     """Bars by system: values above, small files below; put left, get right."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     groups = [
         [load for load in loads if (load["count"] == 1) is single] for single in (True, False)
     ]
     shown = [(loads, "GB/s" if n == 0 else "thousand files/s") for n, loads in enumerate(groups)]
-    figure, axes = pyplot.subplots(2, 2, figsize=(12, 9), squeeze=False)
-    for panels, (some, unit) in zip(axes, shown, strict=True):
-        for axis, what in zip(panels, ("put", "get"), strict=True):
-            draw_bars(axis, some, what, unit)
-    figure.tight_layout(w_pad=2)
-    figure.savefig(PICTURE, dpi=110)
-    pyplot.close(figure)
+    with picture(PICTURE, 2, 2, (12, 9), 2) as axes:
+        for panels, (some, unit) in zip(axes, shown, strict=True):
+            for axis, what in zip(panels, ("put", "get"), strict=True):
+                draw_bars(axis, some, what, unit)
 
 
 def draw_bars(axis: Any, loads: list[Load], what: str, unit: str) -> None:
@@ -279,4 +269,3 @@ def draw_bars(axis: Any, loads: list[Load], what: str, unit: str) -> None:
     axis.margins(x=0.12)
     order = ", ".join(load["name"] for load in loads)
     axis.set_title(f"{what}, {unit}\nof each from above: {order}", loc="left", fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from servers import server
+from servers import redis_server, server
 from storage_work import PIECE_BYTES, Load, Pair, PythonSystem
 
 ANSWER_S = 60.0
@@ -29,8 +29,7 @@ NEEDED = {  # by client: (its server's program, its Debian package)
 }
 FLAGS = {
     "memcached": "-m 6144 -t 1 -I 1024m -U 0 -l 127.0.0.1",
-    "redis-server": "--proto-max-bulk-len 2gb --client-query-buffer-limit 2gb "
-    "--appendonly no --bind 127.0.0.1",
+    "redis-server": "--proto-max-bulk-len 2gb --client-query-buffer-limit 2gb --appendonly no",
 }
 """What one value of 1 GiB needs; the rest is as Debian's packages have it."""
 
@@ -191,7 +190,6 @@ def rivals(names: set[str]) -> Iterator[list[PythonSystem]]:
             systems += [Pylibmc(port)] if "pylibmc" in here else []
             systems += [Pymemcache(port)] if "pymemcache" in here else []
         if "redis" in here:
-            words = ["redis-server", *FLAGS["redis-server"].split(), "--save", ""]
-            port = stack.enter_context(server(words, "--port"))
+            port = stack.enter_context(redis_server(*FLAGS["redis-server"].split()))
             systems += [Redis(port), RedisPieces(port), RedisMany(port)]
         yield systems

@@ -23,14 +23,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from scaling_meshes import COMPLETE_S, say
+from figures import say
+from scaling_meshes import free
 from storage_plain import DEFAULT, link_rates
 from storage_work import MIB, Load, Pair, PythonSystem, Step, source
 
 from velum.client import connect
 from velum.errors import VelumError
 from velum.localmesh import LocalMesh
-from velum.machine import free_beacon_port
 
 NODES = 3
 RAM = "1G"  # of a node: two versions of 1 GiB fit into three, as a put that replaces needs
@@ -51,9 +51,7 @@ WHOLE_S = 120.0
 @contextlib.contextmanager
 def mesh(ram: str, *more: str) -> Iterator[tuple[LocalMesh, Any]]:
     """Three nodes, and a client of the first."""
-    options = ["--beacon-port", str(free_beacon_port()), "--workers", "0", "--ram", ram, *more]
-    with LocalMesh(range(1, NODES + 1), ports=lambda _: 0, options=options) as nodes:
-        nodes.wait_complete(COMPLETE_S)
+    with free(NODES, 0, "--ram", ram, *more) as nodes:
         time.sleep(HEARD_S)
         with connect(nodes.nodes[1].address) as client:
             yield nodes, client

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling_meshes import say
+from figures import say
 
 MIB = 1 << 20
 WARM_ROUNDS = 2
