@@ -11,8 +11,6 @@
  */
 #include "resp.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #define MULTIBULK_ERROR "Protocol error: invalid multibulk length"
@@ -23,8 +21,6 @@
 #define NUMBER_DIGITS_MAX   19u                   /* of an int64_t */
 #define NUMBER_LEAST_DIGITS "9223372036854775808" /* of the least int64_t */
 #define LENGTH_BYTES_MAX    23u                   /* a type byte, a uint64_t or int64_t, CR LF */
-#define DOUBLE_BYTES_MAX    32u                   /* 17 digits, sign, point, exponent, end: 25 */
-#define DOUBLE_EXACT_DIGITS 17 /* as Redis 7.0 has it; they give the same double back */
 
 #if VELUM_RESP_BULK_BYTES_MAX > 9999999u || VELUM_RESP_ARGS_MAX > 9999999u
 #error "a length within the limits has more than QUICK_DIGITS"
@@ -356,32 +352,4 @@ void velum_resp_map(velum_resp_writer *w, size_t count) {
 
 void velum_resp_push(velum_resp_writer *w, size_t count) {
     put_head(w, w->version >= 3 ? '>' : '*', false, count);
-}
-
-/* A double as Redis writes it, whatever the locale's decimal point is; its bytes. */
-static size_t put_double(char *out, double value) {
-    int n;
-    if (isnan(value)) return (size_t)snprintf(out, DOUBLE_BYTES_MAX, "nan");
-    n = snprintf(out, DOUBLE_BYTES_MAX, "%.*g", DOUBLE_EXACT_DIGITS, value);
-    for (char *comma = out; *comma != '\0'; comma++)
-        if (*comma == ',') *comma = '.';
-    return (size_t)n;
-}
-
-void velum_resp_double(velum_resp_writer *w, double value) {
-    char text[DOUBLE_BYTES_MAX];
-    size_t n = put_double(text, value);
-    if (w->version >= 3) {
-        put_line(w, ",", text, n);
-    } else {
-        velum_resp_bulk(w, text, n);
-    }
-}
-
-void velum_resp_boolean(velum_resp_writer *w, bool value) {
-    if (w->version >= 3) {
-        put_line(w, value ? "#t" : "#f", NULL, 0);
-    } else {
-        velum_resp_integer(w, value);
-    }
 }

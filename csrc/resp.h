@@ -82,8 +82,6 @@ void velum_resp_array(velum_resp_writer *w, size_t count); /* the elements follo
 void velum_resp_set(velum_resp_writer *w, size_t count);   /* an array in version 2 */
 void velum_resp_map(velum_resp_writer *w,
                     size_t count); /* pairs; an array of 2 * count in version 2 */
-void velum_resp_push(velum_resp_writer *w, size_t count);   /* an array in version 2 */
-void velum_resp_double(velum_resp_writer *w, double value); /* a bulk string in version 2 */
-void velum_resp_boolean(velum_resp_writer *w, bool value);  /* an integer in version 2 */
+void velum_resp_push(velum_resp_writer *w, size_t count); /* an array in version 2 */
 
 #endif
