@@ -55,13 +55,13 @@ struct velum_kv_log {
     uint64_t file_bytes, live_bytes;
     bool ragged;              /* the file may be longer than file_bytes */
     bool refusing;            /* the last write has failed */
-    int broken;               /* 0, or the error that has ended it */
+    int broken;               /* 0, or the error; `syncing` is of `former` then, if of any */
     uint64_t written, synced; /* places */
     velum_port_syncer *syncer;
     velum_fd waker;
     bool syncing;
     uint64_t begun;  /* `written` when the sync began */
-    velum_fd former; /* a compacted file that is still being synced, or VELUM_NO_FD */
+    velum_fd former; /* a replaced file that is still being synced, or VELUM_NO_FD */
     compaction compacts;
 };
 
@@ -271,10 +271,6 @@ int velum_kv_log_write(velum_kv_log *log) {
     return 0;
 }
 
-void velum_kv_log_forget(velum_kv_log *log) {
-    empty(&log->taken);
-}
-
 void velum_kv_log_take_back(velum_kv_log *log, uint64_t at) {
     size_t keep = (size_t)(at - log->written);
     if (at >= log->written && keep < log->taken.size) log->taken.size = keep;
@@ -291,6 +287,7 @@ void velum_kv_log_poll(velum_kv_log *log) {
         log->former = VELUM_NO_FD;
     } else if (err < 0) {
         log->broken = err;
+        velum_kv_log_abandon(log); /* it would copy from this file */
     } else {
         log->synced = log->begun;
     }
@@ -345,7 +342,6 @@ static int give_up(velum_kv_log *log, int err) {
 int velum_kv_log_compact(velum_kv_log *log) {
     compaction *c = &log->compacts;
     int err;
-    if (log->broken < 0) return log->broken;
     if (c->file != VELUM_NO_FD) return VELUM_E_BUSY;
     err = velum_port_file_open(log->new_path, true, true, &c->file);
     if (err < 0) return err;
@@ -412,21 +408,40 @@ static int sync_most(compaction *c, size_t rest_bytes) {
     return 1;
 }
 
-/* The new file, which is whole, becomes the log. */
-static int take_place(velum_kv_log *log) {
+/* The new file has the log's name: it is the one to hold, and to lock. */
+static void hold_new(velum_kv_log *log) {
     compaction *c = &log->compacts;
-    int err = c->end > c->synced ? velum_port_file_sync(c->file) : 0;
-    if (err == 0) err = velum_port_file_rename(log->new_path, log->path);
-    if (err == VELUM_E_UNCERTAIN) log->broken = err; /* which one a crash leaves, nobody knows */
-    if (err < 0) return err;
     if (log->syncing && log->former == VELUM_NO_FD)
         log->former = log->file;
     else
         velum_port_file_close(log->file);
     log->file = c->file;
     log->file_bytes = log->live_bytes = c->end;
-    log->synced = log->written;
     end_compaction(c);
+}
+
+/* What was taken and could not be written is in the new file: memory had it. */
+static void heal(velum_kv_log *log) {
+    log->written += log->taken.size;
+    empty(&log->taken);
+    log->refusing = log->ragged = false;
+    log->broken = 0;
+}
+
+/* The new file, which is whole, becomes the log. */
+static int take_place(velum_kv_log *log) {
+    compaction *c = &log->compacts;
+    int err = c->end > c->synced ? velum_port_file_sync(c->file) : 0;
+    bool renamed = false;
+    if (err == 0) {
+        err = velum_port_file_rename(log->new_path, log->path);
+        renamed = err == 0 || err == VELUM_E_UNCERTAIN;
+    }
+    if (renamed) hold_new(log);
+    if (renamed && err < 0) log->broken = err; /* which one a crash leaves, nobody knows */
+    if (err < 0) return err;
+    if (log->broken < 0) heal(log);
+    log->synced = log->written;
     return 1;
 }
 
@@ -435,8 +450,8 @@ int velum_kv_log_replace(velum_kv_log *log, size_t copy_bytes) {
     int r;
     if (c->file == VELUM_NO_FD) return VELUM_E_ARGUMENT;
     velum_kv_log_poll(log);
-    r = log->broken;
-    if (r == 0) r = flush(c);
+    if (c->file == VELUM_NO_FD) return log->broken; /* since now */
+    r = flush(c);
     if (r == 0) r = copy(log, c, copy_bytes);
     if (r == 0 && c->next == log->file_bytes) {
         r = sync_most(c, copy_bytes);

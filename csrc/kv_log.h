@@ -14,6 +14,13 @@
  *
  * After an error of writing (a full disk, say) what did not reach the file is cut off again, so
  * that the file ends with a whole line; records are refused until velum_kv_log_write succeeds.
+ *
+ * After a failed sync the log is *broken*: the kernel may have dropped the pages, and call the next
+ * sync of that file well (fsyncgate). It takes and writes nothing until a compaction has put a file
+ * in its place that was made from memory alone. Its owner merges what was taken before it does
+ * anything else here, and merges nothing that was refused: so memory has all that was taken, be it
+ * on disk, in a file that may have lost it, or not written at all. Once the new file is in place
+ * all of that is written and synced: `written` and `synced` become `taken`, which stays as it was.
  */
 #ifndef VELUM_KV_LOG_H
 #define VELUM_KV_LOG_H
@@ -36,21 +43,21 @@ int velum_kv_log_open(velum_kv_log **out, const char *path, velum_fd waker,
 void velum_kv_log_close(velum_kv_log *log);
 
 /* Takes a record; *at is where its line will end. TOO_LARGE: as velum_kv_text_put; NOMEM; FULL: the
- * last write has failed, and has to be repeated first. */
+ * last write has failed, and has to be repeated first; or the error that has broken the log. */
 int velum_kv_log_append(velum_kv_log *log, const velum_kv_record *record, uint64_t *at);
 
 /* Puts what was taken into the file. SYSTEM, NO_SPACE: nothing of it counts as written, the file is
- * as it was, and what was taken is kept for the next call. */
+ * as it was, and what was taken is kept for the next call. The error that has broken the log: what
+ * was taken is kept until that is whole again, and then needs no call. */
 int velum_kv_log_write(velum_kv_log *log);
-/* Takes back what was taken and is not written: its callers are told that it failed. */
-void velum_kv_log_forget(velum_kv_log *log);
-/* The same of what was taken behind a place, `taken` of earlier figures. */
+/* Takes back what was taken behind a place, `taken` of earlier figures, and is not written. */
 void velum_kv_log_take_back(velum_kv_log *log, uint64_t at);
 
 /* Begins to bring what is written to disk, in the background if the port has threads. 0: under way,
  * or nothing to do; what was written after one began needs another when that has ended. An error:
- * the last one has failed; what it was for is not on disk, and never will be for certain: the log
- * takes nothing more (fsyncgate: after a failed fsync the kernel may have dropped the pages). */
+ * the last one has failed; what it was for is not on disk, and in this file never will be for
+ * certain: the log is broken, until a compaction has made it whole. One that was under way has
+ * ended: it would copy from this file. */
 int velum_kv_log_sync(velum_kv_log *log);
 /* To be called when the port has woken the loop, and before `figures` is asked about syncs. */
 void velum_kv_log_poll(velum_kv_log *log);
@@ -66,7 +73,9 @@ velum_kv_log_figures velum_kv_log_get_figures(const velum_kv_log *log);
 
 /* ---- compaction ---- */
 
-/* Begins another file. BUSY: one is under way; SYSTEM, NO_SPACE: the log goes on as it was. */
+/* Begins another file; if the log is broken, the one that makes it whole: it copies nothing, for
+ * nothing is appended meanwhile. BUSY: one is under way; SYSTEM, NO_SPACE: the log goes on as it
+ * was, or is still broken. */
 int velum_kv_log_compact(velum_kv_log *log);
 /* A record that is to be kept. Errors end the compaction, and the log goes on. */
 int velum_kv_log_keep(velum_kv_log *log, const velum_kv_record *record);
@@ -74,8 +83,8 @@ int velum_kv_log_keep(velum_kv_log *log, const velum_kv_record *record);
  * puts the new file in the log's place once nothing is left and all of it but copy_bytes was synced
  * in the background (if writers outrun the disk, the most of it). 1: done; 0: call it again, at
  * once if more than copy_bytes has come, else when a sync has ended. An error ends the compaction,
- * and the log goes on, unless it is broken: by UNCERTAIN, if the new file is in place and perhaps
- * not on disk. */
+ * and the log goes on, or is still broken; UNCERTAIN breaks it: the new file is in place, and
+ * perhaps not on disk. */
 int velum_kv_log_replace(velum_kv_log *log, size_t copy_bytes);
 /* Ends a compaction, if one is under way, and waits for its sync, if that is. */
 void velum_kv_log_abandon(velum_kv_log *log);

@@ -19,6 +19,11 @@
 #define COMPACT_BYTES_MIN (UINT64_C(1) << 20)
 #define COPY_BYTES        ((size_t)256 * 1024)
 
+/* A broken log is made whole by a compaction: at once, and each time that fails again after a pause
+ * that doubles, since the disk may be full for long. */
+#define HEAL_PAUSE_MIN_US INT64_C(1000000)
+#define HEAL_PAUSE_MAX_US INT64_C(30000000)
+
 #define BYTES_MIN ((size_t)256)
 
 bool velum__bytes_room(velum__bytes *b, size_t n) {
@@ -310,16 +315,38 @@ static void keep(void *owner, const velum_kv_record *record) {
     if (velum_kv_log_get_figures(log).compacting) (void)velum_kv_log_keep(log, record);
 }
 
+/* Begins the compaction that makes a broken log whole, unless it is to pause; whether it has. */
+static bool heal(velum_kv_node *node) {
+    int64_t now_us = velum_port_now_us();
+    if (node->heals) { /* and has failed */
+        int64_t pause_us = node->heal_pause_us * 2;
+        if (pause_us < HEAL_PAUSE_MIN_US) pause_us = HEAL_PAUSE_MIN_US;
+        if (pause_us > HEAL_PAUSE_MAX_US) pause_us = HEAL_PAUSE_MAX_US;
+        node->heal_pause_us = pause_us;
+        node->heal_at_us = now_us + pause_us;
+    }
+    node->heals = now_us >= node->heal_at_us;
+    return node->heals && begin_compaction(node) == 0;
+}
+
+/* The log is whole. */
+static void note_compacted(velum_kv_node *node) {
+    node->compact_over = 0;
+    node->heals = false;
+    node->heal_at_us = node->heal_pause_us = 0;
+}
+
 /* A piece of a compaction, if one is under way or due. True: there is more to do soon. */
 static bool compact(velum_kv_node *node) {
     velum_kv_log *log = velum_kv_state_log(node->state);
     if (log == NULL) return false;
     velum_kv_log_figures f = velum_kv_log_get_figures(log);
+    if (!f.compacting && f.broken) return heal(node);
     if (!f.compacting) {
         uint64_t over =
             f.live_bytes * 2 > node->compact_over ? f.live_bytes * 2 : node->compact_over;
         if (over < COMPACT_BYTES_MIN) over = COMPACT_BYTES_MIN;
-        if (f.file_bytes <= over || f.broken) return false;
+        if (f.file_bytes <= over) return false;
         node->compact_over = f.file_bytes + f.file_bytes / 4; /* should this one fail */
         return begin_compaction(node) == 0;
     }
@@ -328,9 +355,7 @@ static bool compact(velum_kv_node *node) {
         node->kept_all = !velum_kv_step(kv, &node->compacting, KEYS_PER_PIECE, keep, node);
         return true;
     }
-    velum_kv_log_poll(log);
-    int r = velum_kv_log_replace(log, COPY_BYTES);
-    if (r > 0) node->compact_over = 0;
+    if (velum_kv_log_replace(log, COPY_BYTES) > 0) note_compacted(node);
     return false;
 }
 

@@ -48,7 +48,10 @@ struct velum_kv_node {
     velum_kv_walk compacting; /* where the compaction that is under way is */
     bool kept_all;            /* it has passed all keys */
     uint64_t compact_over;    /* bytes of the log, over which the next one begins */
-    velum_kv_walk tending;    /* the same of the walk that settles and drops */
+    bool heals;            /* it is to make a broken log whole; whether it has is not known yet */
+    int64_t heal_at_us;    /* when the next such one may begin */
+    int64_t heal_pause_us; /* after the last one that has failed; 0: none has */
+    velum_kv_walk tending; /* the same of the walk that settles and drops */
     bool tends;
     uint32_t settle_to, drop_to;  /* of that walk */
     uint32_t settled, dropped_to; /* of the last one that is complete */

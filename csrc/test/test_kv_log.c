@@ -76,6 +76,13 @@ static int append(void) {
     return r;
 }
 
+/* Appends one and begins to bring it to disk; what the sync says. */
+static int sync_one(void) {
+    CHECK_EQ(append(), 0);
+    CHECK_EQ(velum_kv_log_write(kv_log), 0);
+    return velum_kv_log_sync(kv_log);
+}
+
 /* Appends so many and brings them to disk. */
 static void add(size_t n) {
     for (size_t i = 0; i < n; i++)
@@ -297,7 +304,7 @@ static void test_full_disk(void) {
     velum_test_disk_space(0); /* and now they are told that it failed */
     CHECK_EQ(append(), 0);
     CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_NO_SPACE);
-    velum_kv_log_forget(kv_log);
+    velum_kv_log_take_back(kv_log, velum_kv_log_get_figures(kv_log).written);
     appended--;
     CHECK_EQ(velum_kv_log_get_figures(kv_log).taken, velum_kv_log_get_figures(kv_log).written);
     CHECK_EQ(append(), VELUM_E_FULL);
@@ -310,29 +317,6 @@ static void test_full_disk(void) {
     CHECK_EQ(met[25], 0);
     CHECK(met[26] && met[29]);
     close_log();
-}
-
-static void test_failed_sync(void) {
-    velum_test_disk *disk;
-    start(10);
-    velum_test_disk_fail_syncs(VELUM_E_SYSTEM);
-    CHECK_EQ(append(), 0);
-    CHECK_EQ(velum_kv_log_write(kv_log), 0);
-    CHECK_EQ(velum_kv_log_sync(kv_log), VELUM_E_SYSTEM);
-    velum_test_disk_fail_syncs(0);
-    CHECK(velum_kv_log_get_figures(kv_log).broken);
-    CHECK(velum_kv_log_get_figures(kv_log).synced < velum_kv_log_get_figures(kv_log).written);
-    CHECK_EQ(append(), VELUM_E_SYSTEM);
-    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_SYSTEM);
-    CHECK_EQ(velum_kv_log_sync(kv_log), VELUM_E_SYSTEM);
-    CHECK_EQ(velum_kv_log_compact(kv_log), VELUM_E_SYSTEM);
-    disk = velum_test_disk_take();
-    close_log();
-    velum_test_disk_crash(disk, velum_test_disk_operations(disk), VELUM_TEST_KEEP_SYNCED, SIZE_MAX);
-    expect(0, 10, 1);
-    CHECK_EQ(met[10], 0);
-    close_log();
-    velum_test_disk_free(disk);
 }
 
 /* Whatever fails while it opens: it says so, holds nothing, and the next time it is all there. */
@@ -359,8 +343,8 @@ static void test_failed_open(void) {
 
 /* ---- compaction ---- */
 
-/* Keeps the latest of each key below `end`; the first error, or what replacing says. */
-static int compact(size_t end, size_t copy_bytes) {
+/* Keeps the latest of each key below `end`; 0, or the first error. */
+static int begin_compaction(size_t end) {
     int r = velum_kv_log_compact(kv_log);
     for (size_t key = 0; key < KEYS && r == 0; key++) {
         made m;
@@ -369,6 +353,12 @@ static int compact(size_t end, size_t copy_bytes) {
             number--;
         if (number > 0) r = velum_kv_log_keep(kv_log, make_record(number - 1, &m));
     }
+    return r;
+}
+
+/* A whole one, while something is appended if it can be: the first error, or 1. */
+static int compact(size_t end, size_t copy_bytes) {
+    int r = begin_compaction(end);
     if (r == 0 && append() == 0) r = velum_kv_log_write(kv_log);
     while (r == 0)
         r = velum_kv_log_replace(kv_log, copy_bytes);
@@ -401,18 +391,14 @@ static void test_compaction_among_syncs(void) {
     start(100);
     CHECK_EQ(velum_kv_log_compact(kv_log), 0);
     velum_test_disk_hold(true);
-    CHECK_EQ(append(), 0);
-    CHECK_EQ(velum_kv_log_write(kv_log), 0);
-    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    CHECK_EQ(sync_one(), 0);
     CHECK(velum_kv_log_get_figures(kv_log).syncing);
     CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 0);
     CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 0);
     velum_test_disk_hold(false);
     velum_test_disk_hold(true);
     velum_kv_log_poll(kv_log);
-    CHECK_EQ(append(), 0);
-    CHECK_EQ(velum_kv_log_write(kv_log), 0);
-    CHECK_EQ(velum_kv_log_sync(kv_log), 0);
+    CHECK_EQ(sync_one(), 0);
     CHECK_EQ(velum_kv_log_replace(kv_log, 100000), 1);
     f = velum_kv_log_get_figures(kv_log);
     CHECK(f.syncing && f.synced == f.written); /* the old file's is still under way */
@@ -516,6 +502,91 @@ static void test_compaction_faults(int err) {
         close_log();
     }
     CHECK(after > 6);
+}
+
+/* ---- after a failed sync ---- */
+
+/* Another file is made from memory, which has what was taken too late to be written, and nothing of
+ * the old one; then all goes on. */
+static void test_healing(void) {
+    velum_kv_log_figures f;
+    uint64_t taken, first;
+    char lost[200];
+    start(100);
+    first = velum_kv_log_get_figures(kv_log).synced;
+    velum_test_disk_hold(true);
+    CHECK_EQ(sync_one(), 0);
+    CHECK(append() == 0 && append() == 0);
+    velum_test_disk_space(0); /* it is full, too */
+    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_NO_SPACE);
+    velum_test_disk_fail_syncs(VELUM_E_SYSTEM);
+    velum_test_disk_hold(false);
+    CHECK_EQ(velum_kv_log_sync(kv_log), VELUM_E_SYSTEM);
+    velum_test_disk_fail_syncs(0);
+    CHECK_EQ(append(), VELUM_E_SYSTEM);
+    CHECK_EQ(velum_kv_log_write(kv_log), VELUM_E_SYSTEM);
+    CHECK_EQ(velum_kv_log_sync(kv_log), VELUM_E_SYSTEM);
+    taken = velum_kv_log_get_figures(kv_log).taken;
+    CHECK_EQ(compact(103, 1000), VELUM_E_NO_SPACE);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(f.broken && f.taken == taken && f.written < taken && f.synced == first);
+    velum_test_disk_space(UINT64_MAX);
+    memset(lost, '?', sizeof lost);
+    put(PATH, first, lost, sizeof lost);
+    CHECK_EQ(compact(103, 1000), 1);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(!f.broken && f.taken == taken && f.written == taken && f.synced == taken);
+    CHECK(f.live_bytes == f.file_bytes && !exists(NEW_PATH));
+    add(2);
+    close_log();
+    expect(103, 105, 1);
+    CHECK(found.records == KEYS + 2 && met[102] == 1);
+    close_log();
+}
+
+/* A compaction that has begun before would copy what the old file has lost. */
+static void test_break_while_compacting(void) {
+    start(50);
+    CHECK_EQ(begin_compaction(50), 0);
+    velum_test_disk_hold(true);
+    CHECK_EQ(sync_one(), 0);
+    velum_test_disk_fail(0, VELUM_E_SYSTEM);
+    velum_test_disk_hold(false);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), VELUM_E_SYSTEM);
+    CHECK(velum_kv_log_get_figures(kv_log).broken && !velum_kv_log_get_figures(kv_log).compacting);
+    CHECK(!exists(NEW_PATH));
+    CHECK_EQ(compact(51, 1000), 1);
+    close_log();
+    expect(50, 51, 1);
+    close_log();
+}
+
+/* Broken by UNCERTAIN while the replaced file is still synced: how that ends is nothing to us. */
+static void test_late_sync(int err) {
+    velum_kv_log_figures f;
+    start(50);
+    CHECK_EQ(begin_compaction(50), 0);
+    velum_test_disk_hold(true);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 0);
+    velum_test_disk_hold(false);
+    velum_test_disk_hold(true);
+    CHECK_EQ(sync_one(), 0);
+    velum_test_disk_fail(4, VELUM_E_UNCERTAIN); /* behind a flush, a copy and a sync: the rename */
+    CHECK_EQ(velum_kv_log_replace(kv_log, 100000), VELUM_E_UNCERTAIN);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(f.broken && f.syncing && f.synced < f.written && !exists(NEW_PATH));
+    CHECK_EQ(begin_compaction(51), 0);
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 0);
+    velum_test_disk_fail(0, err); /* of the two syncs that end now this is the first */
+    velum_test_disk_hold(false);
+    CHECK(velum_test_disk_failed());
+    CHECK_EQ(velum_kv_log_replace(kv_log, 1000), 1);
+    f = velum_kv_log_get_figures(kv_log);
+    CHECK(!f.broken && !f.syncing && f.synced == f.written);
+    add(1);
+    close_log();
+    expect(50, 52, 1);
+    close_log();
 }
 
 /* ---- crashes ---- */
@@ -625,10 +696,9 @@ static void recover_from(size_t operations, bool go_on) {
     close_log();
 }
 
-static void test_crashes(bool compacting) {
-    velum_test_disk *disk = run_trace(compacting);
-    size_t count = velum_test_disk_operations(disk), bytes = 0, crashes = 0;
-    int failed_before = check_failed_count;
+/* Crashes behind every operation from the first promise on; how many. */
+static size_t crash_behind_each(velum_test_disk *disk) {
+    size_t count = velum_test_disk_operations(disk), crashes = 0;
     for (size_t n = promises[0].operations; n <= count && check_failed_count < 20; n++) {
         for (int keep = VELUM_TEST_KEEP_ALL; keep <= VELUM_TEST_KEEP_SOME; keep++) {
             velum_test_disk_seed(seed + n);
@@ -637,6 +707,56 @@ static void test_crashes(bool compacting) {
             crashes++;
         }
     }
+    return crashes;
+}
+
+/* Breaks the log and heals it; if a call of that fails it is still broken, and whole the next time.
+ * Promises what crashes meanwhile have to leave. Whether it has failed. */
+static bool heal_with_fault(size_t after, int err) {
+    velum_kv_found ignored;
+    velum_kv_log *other;
+    start(100);
+    velum_test_disk_fail_syncs(VELUM_E_SYSTEM);
+    CHECK_EQ(sync_one(), VELUM_E_SYSTEM);
+    velum_test_disk_fail_syncs(0);
+    promises[0] = (promise){velum_test_disk_operations(NULL), 100, 100};
+    velum_test_disk_fail(after, err);
+    int r = compact(101, 1000);
+    bool failed = velum_test_disk_failed();
+    velum_test_disk_fail(SIZE_MAX, 0);
+    CHECK_EQ(r, failed ? err : 1);
+    CHECK_EQ(velum_kv_log_get_figures(kv_log).broken, failed);
+    CHECK_EQ(velum_kv_log_open(&other, PATH, VELUM_NO_FD, meet, NULL, &ignored), VELUM_E_LOCKED);
+    if (failed) {
+        CHECK(append() < 0);
+        CHECK_EQ(compact(101, 1000), 1);
+    }
+    promises[1] = (promise){velum_test_disk_operations(NULL), 101, 101};
+    add(2);
+    promises[2] = (promise){velum_test_disk_operations(NULL), 103, 101};
+    promises[3].operations = SIZE_MAX;
+    return failed;
+}
+
+/* A fault at each of its calls, and then a crash behind each operation. */
+static void test_healing_faults(int err) {
+    size_t after = 0;
+    for (bool failed = true; failed && check_failed_count < 20; after++) {
+        failed = heal_with_fault(after, err);
+        velum_test_disk *disk = velum_test_disk_take();
+        close_log();
+        CHECK_EQ(velum_test_disk_open(), 0);
+        (void)crash_behind_each(disk);
+        velum_test_disk_free(disk);
+    }
+    CHECK(after > 5);
+}
+
+static void test_crashes(bool compacting) {
+    velum_test_disk *disk = run_trace(compacting);
+    size_t count = velum_test_disk_operations(disk), bytes = 0, crashes;
+    int failed_before = check_failed_count;
+    crashes = crash_behind_each(disk);
     for (size_t n = count; bytes < TAIL_BYTES && check_failed_count < 20; n--) {
         size_t size = velum_test_disk_bytes(disk, n - 1);
         for (size_t torn = 0; torn < size; torn++, crashes++) {
@@ -659,13 +779,18 @@ int main(int argc, char **argv) {
     test_no_log();
     test_synced_at_open();
     test_full_disk();
-    test_failed_sync();
     test_failed_open();
     test_compaction();
     test_compaction_among_syncs();
     test_compaction_pauses();
     test_compaction_faults(VELUM_E_NO_SPACE);
     test_compaction_faults(VELUM_E_UNCERTAIN);
+    test_healing();
+    test_break_while_compacting();
+    test_late_sync(0);
+    test_late_sync(VELUM_E_SYSTEM);
+    test_healing_faults(VELUM_E_NO_SPACE);
+    test_healing_faults(VELUM_E_UNCERTAIN);
     test_crashes(false);
     test_crashes(true);
     velum_test_disk_reset();

@@ -325,6 +325,100 @@ static void test_own_watch(void) {
     mesh_close();
 }
 
+/* ---- a failed sync ---- */
+
+static velum_kv_log_figures figures_of_log(void) {
+    return velum_kv_node_get_figures(mesh[0].kv).log;
+}
+
+/* Tends the node for so long; how many compactions have begun. */
+static unsigned live(int64_t us) {
+    int64_t until_us = velum_port_now_us() + us;
+    unsigned begun = 0;
+    while (velum_port_now_us() < until_us) {
+        bool before = figures_of_log().compacting;
+        (void)velum_kv_node_tend(mesh[0].kv, 0, 0);
+        begun += !before && figures_of_log().compacting;
+        mesh_serve(&mesh[0], SECOND / 20);
+    }
+    return begun;
+}
+
+/* Who waits is answered, reads go on, writes do not; then a log is made of what memory has, also of
+ * what could not be written, and of nothing that was refused. */
+static void test_broken_log(void) {
+    mesh_open(1, "n");
+    velum_fd fd = mesh_client(&mesh[0]);
+    raw_do(fd, 1, VELUM_KV_FSYNC, 0, "SET a 1");
+    CHECK_EQ(raw_done(fd, 1), VELUM_KV_FSYNC);
+    velum_test_disk_hold(true);
+    raw_do(fd, 2, VELUM_KV_FSYNC, 0, "SET b 2");
+    CHECK(nothing_came(fd));
+    velum_test_disk_space(0);
+    raw_do(fd, 3, VELUM_KV_LOG, 0, "SET c 3");
+    CHECK_EQ(raw_done(fd, 3), VELUM_KV_RAM);
+    velum_test_disk_fail_syncs(VELUM_E_SYSTEM);
+    velum_test_disk_hold(false);
+    CHECK_EQ(raw_done(fd, 2), VELUM_KV_LOG);
+    CHECK(figures_of_log().broken);
+    raw_do(fd, 4, VELUM_KV_FSYNC, 0, "SET d 4");
+    CHECK_EQ(raw_done(fd, 4), 0);
+    CHECK(reply_size > 0 && reply_bytes[0] == '-');
+    raw_do(fd, 5, 0, 0, "MGET a b c d");
+    CHECK_EQ(raw_done(fd, 5), 0);
+    CHECK(reply_is("*4\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n_\r\n"));
+    CHECK_EQ(live(2 * SECOND), 2);
+    velum_test_disk_space(UINT64_MAX);
+    velum_test_disk_fail_syncs(0);
+    mesh_do(&mesh[0], "VELUM.COMPACT"); /* ends the pause */
+    CHECK(reply_is("+OK\r\n"));
+    CHECK_EQ(live(SECOND), 0);
+    velum_kv_log_figures log = figures_of_log();
+    CHECK(!log.broken && log.synced == log.taken);
+    CHECK(!velum_kv_node_get_figures(mesh[0].kv).refusing);
+    raw_do(fd, 6, VELUM_KV_FSYNC, 0, "SET e 5");
+    CHECK_EQ(raw_done(fd, 6), VELUM_KV_FSYNC);
+    velum_port_close(fd);
+    mesh_stop(&mesh[0]);
+    mesh_count = 0;
+    mesh_add();
+    mesh_do(&mesh[0], "MGET a b c d e");
+    CHECK(reply_is("*5\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n_\r\n$1\r\n5\r\n"));
+    mesh_close();
+}
+
+/* Breaks the log by a write of this program. */
+static void break_log(void) {
+    uint8_t reached;
+    velum_test_disk_fail_syncs(VELUM_E_SYSTEM);
+    (void)mesh_do_as(&mesh[0], VELUM_KV_FSYNC, 1, "SET a 2", &reached);
+    mesh_turns(2);
+    CHECK(figures_of_log().broken);
+}
+
+/* It tries again by itself, after 1, 2, 4, 8, 16 and then every 30 s; the next time it is broken,
+ * at once. */
+static void test_heals_again(void) {
+    mesh_open(1, "n");
+    mesh_do(&mesh[0], "SET a 1");
+    break_log();
+    CHECK_EQ(live(100 * SECOND), 8); /* at 0, 1, 3, 7, 15, 31, 61 and 91 s, and a little */
+    velum_test_disk_fail_syncs(0);
+    velum_test_disk_space(0); /* now it has no room */
+    CHECK_EQ(live(60 * SECOND), 2);
+    CHECK(figures_of_log().broken);
+    velum_test_disk_space(UINT64_MAX);
+    CHECK_EQ(live(31 * SECOND), 1);
+    CHECK(!figures_of_log().broken);
+    CHECK_EQ(live(60 * SECOND), 0);
+    break_log();
+    CHECK_EQ(live(2 * SECOND), 2);
+    velum_test_disk_fail_syncs(0);
+    CHECK_EQ(live(2 * SECOND), 1);
+    CHECK(!figures_of_log().broken);
+    mesh_close();
+}
+
 /* ---- background work ---- */
 
 static void test_tend(void) {
@@ -414,6 +508,8 @@ int main(void) {
     test_ram_is_logged();
     test_watch();
     test_own_watch();
+    test_broken_log();
+    test_heals_again();
     test_tend();
     test_compaction();
     test_restart();
