@@ -37,6 +37,7 @@ int velum_kv_open(velum_kv **out, size_t room_bytes) {
 void velum_kv_close(velum_kv *kv) {
     if (kv == NULL) return;
     velum__table_close(&kv->table);
+    velum__expiry_close(&kv->expiry);
     free(kv->tree);
     free(kv);
 }
@@ -93,6 +94,11 @@ static bool is_later_base(const velum_kv_record *r, const velum__key *k) {
 
 static bool has_expiry(const velum__key *k) {
     return !is_zero(k->expiry);
+}
+
+/* Whether an EXPIRE is to stand. */
+static bool is_later_expiry(const velum_kv_record *r, const velum__key *k) {
+    return velum_kv_compare(r->stamp, k->base) > 0 && velum_kv_compare(r->stamp, k->expiry) > 0;
 }
 
 static bool is_deleted(const velum__key *k) {
@@ -159,8 +165,7 @@ static int merge_base(velum_kv *kv, velum__key **at, const velum_kv_record *r) {
 }
 
 static int merge_expiry(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
-    if (velum_kv_compare(r->stamp, k->base) <= 0 || velum_kv_compare(r->stamp, k->expiry) <= 0)
-        return 0;
+    if (!is_later_expiry(r, k)) return 0;
     count_out(kv, k);
     k->expiry = r->stamp;
     k->expiry_settled = false;
@@ -183,17 +188,42 @@ static void age_expiry(velum_kv *kv, velum__key *k, bool before, bool now, bool 
 
 /* ---- merging ---- */
 
+static void note_expiry(velum_kv *kv, velum__key *k) {
+    uint64_t until_ms = velum__ends_at(k);
+    if (until_ms != 0 && velum__type(k) == VELUM_KV_NOTHING) until_ms = 0;
+    velum__expiry_note(kv, k, until_ms);
+}
+
 static void raise_latest(velum_kv *kv, velum_kv_stamp stamp) {
     if (velum_kv_compare(stamp, kv->figures.latest) > 0) kv->figures.latest = stamp;
 }
 
-int velum_kv_merge(velum_kv *kv, const velum_kv_record *r) {
-    velum__key *k;
-    bool fresh, before, now;
+/* Whether a key that has no entry in kv_expiry.c, or is not there (NULL), may need one once the
+ * record is merged. What takes away never does: so a DEL has room always. */
+static bool needs_entry(const velum__key *k, const velum_kv_record *r) {
+    switch (r->op) {
+    case VELUM_KV_SET:
+        if (k == NULL) return r->until_ms != 0;
+        if (!is_later_base(r, k)) return false;
+        if (velum_kv_compare(k->expiry, r->stamp) > 0) return k->expiry_until_ms != 0;
+        return r->until_ms != 0;
+    case VELUM_KV_EXPIRE:
+        if (k == NULL || r->until_ms == 0 || !is_later_expiry(r, k)) return false;
+        return velum__type(k) != VELUM_KV_NOTHING;
+    case VELUM_KV_COUNT:
+    case VELUM_KV_ADD:
+    case VELUM_KV_FIELD:
+        return k != NULL && velum__ends_at(k) != 0;
+    default:
+        return false;
+    }
+}
+
+/* Merges a record that may be into its key; NULL: it is not there. */
+static int merge_into(velum_kv *kv, velum__key **at, const velum_kv_record *r) {
+    velum__key *k = *at;
+    bool fresh = k == NULL, before, now;
     int changed = 0;
-    if (!may_be(r)) return VELUM_E_ARGUMENT;
-    k = velum__find(kv, r->key);
-    fresh = k == NULL;
     if (fresh) changed = velum__add_key(kv, r->key, r->op == VELUM_KV_SET ? r->value.size : 0, &k);
     if (changed < 0) return changed;
     before = velum__type(k) != VELUM_KV_NOTHING;
@@ -211,6 +241,25 @@ int velum_kv_merge(velum_kv *kv, const velum_kv_record *r) {
     kv->figures.keys -= before;
     kv->figures.keys += now;
     if (changed > 0) age_expiry(kv, k, before, now, r->op == VELUM_KV_EXPIRE);
+    *at = k;
+    return changed;
+}
+
+int velum_kv_merge(velum_kv *kv, const velum_kv_record *r) {
+    velum__key *k;
+    bool held;
+    int changed;
+    if (!may_be(r)) return VELUM_E_ARGUMENT;
+    k = velum__find(kv, r->key);
+    held = (k == NULL || k->due_at == 0) && needs_entry(k, r);
+    if (held) {
+        int err = velum__expiry_hold(kv);
+        if (err < 0) return err;
+    }
+    changed = merge_into(kv, &k, r);
+    if (held) velum__expiry_release(kv);
+    if (changed < 0) return changed;
+    if (changed > 0) note_expiry(kv, k);
     raise_latest(kv, r->stamp);
     raise_latest(kv, r->of);
     return changed;
@@ -241,6 +290,7 @@ static void tend_base(velum_kv *kv, velum__key *k, uint32_t settle_to, uint32_t 
     count_in(kv, k);
 }
 
+/* What is visible stays, and for as long as it was to: kv_expiry.c does not hear of it. */
 static void tend(velum_kv *kv, velum__key *k, uint32_t settle_to, uint32_t drop_to,
                  velum_kv_tended *tended) {
     size_t over;

@@ -10,7 +10,8 @@
  * hash of its name; a leaf has the exclusive or of a 64-bit hash of all that its keys hold (stamps
  * and sums, not values and times of expiry: a stamp stands for them), and so have the inner nodes
  * above it. What a base hides for good is dropped when it is merged, and tombstones by stages, as
- * the owner learns who has them. kv_internal.h says which file owns what.
+ * the owner learns who has them. Keys that expire have places in a heap. kv_internal.h says which
+ * file owns what.
  *
  * Merging the same records in any order, some of them twice, gives the same keys and sums.
  */
@@ -26,7 +27,7 @@
 typedef struct velum_kv velum_kv;
 
 /* NOMEM; SYSTEM: the port has no random bytes, with which strangers cannot foresee the table.
- * room_bytes bounds all memory of keys and cells. */
+ * room_bytes bounds all memory of keys and cells, and of the places of those that expire. */
 int velum_kv_open(velum_kv **out, size_t room_bytes);
 void velum_kv_close(velum_kv *kv); /* NULL is nothing */
 
@@ -81,6 +82,19 @@ size_t velum_kv_parts(const velum_kv *kv, velum_kv_bytes key,
  * Returns how many there are; writes at most `max`. */
 size_t velum_kv_additions(const velum_kv *kv, velum_kv_bytes key, velum_kv_bytes element,
                           velum_kv_stamp *at, size_t max);
+
+/* ---- what expires ---- */
+
+typedef struct {
+    velum_kv_bytes key; /* valid until the next merge */
+    uint64_t until_ms;
+    velum_kv_stamp expiry; /* of the SET or EXPIRE that said so */
+} velum_kv_due;
+
+/* Which visible key expires first, or one of them; false: none does. */
+bool velum_kv_soonest(const velum_kv *kv, velum_kv_due *due);
+/* How many visible keys have expired at now_ms; only these are looked at. */
+size_t velum_kv_expired(const velum_kv *kv, uint64_t now_ms);
 
 /* ---- all that is here ---- */
 

@@ -7,6 +7,7 @@
  *   kv_cells.c  the cells of one key, in their order
  *   kv_tree.c   sums over all that is here, and the keys of each leaf
  *   kv_view.c   what of a key is visible
+ *   kv_expiry.c which visible key expires first
  *   kv_walk.c   all that is here, as records
  */
 #ifndef VELUM_KV_INTERNAL_H
@@ -19,6 +20,12 @@
 
 /* Words of a key's name, 4 bytes each, and its size. */
 #define VELUM__NAME_WORDS (VELUM_KV_KEY_BYTES_MAX / 4u + 1u)
+
+/* Of a key's fields: so many that the sizes of a value and of a name fit. */
+#define VELUM__VALUE_SIZE_BITS 21
+#define VELUM__NAME_SIZE_BITS  11
+#define VELUM__DUE_BITS        28
+#define VELUM__DUE_MAX         ((UINT32_C(1) << VELUM__DUE_BITS) - 1u) /* keys that expire */
 
 /* In the order that they have in a list. */
 typedef enum { VELUM__COUNT = 1, VELUM__MEMBER, VELUM__FIELD } velum__cell_kind;
@@ -64,13 +71,15 @@ typedef struct velum__key {
     velum_kv_stamp expiry; /* of an EXPIRE later than the base; zeros: none */
     uint64_t base_until_ms, expiry_until_ms;
     uint32_t hash; /* of its name, for the table */
-    uint32_t value_size;
     uint32_t mark; /* of age: of a DEL; of the EXPIRE since the key shows nothing */
-    uint16_t name_size;
-    bool set : 1;            /* the base is a SET, else a DEL or none */
-    bool json : 1;           /* a SET that is marked so */
-    bool settled : 1;        /* the DEL */
-    bool expiry_settled : 1; /* of a key that shows nothing */
+    /* In 8 bytes, so that a key's entry in kv_expiry.c costs nothing where there is none. */
+    uint32_t value_size : VELUM__VALUE_SIZE_BITS;
+    uint32_t name_size : VELUM__NAME_SIZE_BITS;
+    uint32_t due_at : VELUM__DUE_BITS; /* its entry, from 1; 0: none */
+    bool set : 1;                      /* the base is a SET, else a DEL or none */
+    bool json : 1;                     /* a SET that is marked so */
+    bool settled : 1;                  /* the DEL */
+    bool expiry_settled : 1;           /* of a key that shows nothing */
 } velum__key;
 
 typedef struct {
@@ -87,9 +96,22 @@ typedef struct {
     velum__key *leaves[VELUM_KV_LEAVES];                 /* the first key of each */
 } velum__tree;
 
+typedef struct {
+    uint64_t until_ms;
+    velum__key *key;
+} velum__due;
+
+/* A heap: below entry i are 4 * i + 1 to 4 * i + 4, none of which is sooner. */
+typedef struct {
+    velum__due **segments;
+    size_t room; /* entries of the segments so far */
+    size_t count;
+} velum__expiry;
+
 struct velum_kv {
     velum__table table;
     velum__tree *tree;
+    velum__expiry expiry;
     uint64_t dice; /* for the levels of cells */
     uint32_t mark; /* of age: of what comes now */
     velum_kv_figures figures;
@@ -116,8 +138,8 @@ void velum__table_close(velum__table *table);
 velum__key *velum__find(const velum_kv *kv, velum_kv_bytes name);
 /* A key that has nothing yet, with a value of zeros. STATE_FULL, NOMEM. */
 int velum__add_key(velum_kv *kv, velum_kv_bytes name, size_t value_size, velum__key **out);
-/* Gives a key's value another size: the key may move. `less`: what is about to be freed. The bytes
- * are left as they come. STATE_FULL, NOMEM: nothing has changed. */
+/* Gives a key's value another size: the key may move, and kv_expiry.c is to be told. `less`: what
+ * is about to be freed. The bytes are left as they come. STATE_FULL, NOMEM: nothing has changed. */
 int velum__resize_key(velum_kv *kv, velum__key **k, size_t value_size, size_t less);
 /* Its sums must be out, and its cells gone. */
 void velum__drop_key(velum_kv *kv, velum__key *k);
@@ -181,6 +203,19 @@ void velum__leaf_moved(velum__key *k);
 velum_kv_type velum__type(const velum__key *k);
 /* When it expires, unix ms; 0: never. */
 uint64_t velum__ends_at(const velum__key *k);
+/* The stamp of the SET or EXPIRE that says so. */
+velum_kv_stamp velum__expires_by(const velum__key *k);
+
+/* ---- kv_expiry.c ---- */
+
+void velum__expiry_close(velum__expiry *e);
+/* Makes sure of an entry more, and counts it as used. STATE_FULL, NOMEM. */
+int velum__expiry_hold(velum_kv *kv);
+/* It is used no more, though it is still there for the next key that is noted. */
+void velum__expiry_release(velum_kv *kv);
+/* When a key expires now; 0: never, or it shows nothing. To be called whenever that may have
+ * changed, and when the key has moved in memory; a key without an entry must have been held one. */
+void velum__expiry_note(velum_kv *kv, velum__key *k, uint64_t until_ms);
 
 /* ---- kv_walk.c ---- */
 

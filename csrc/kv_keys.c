@@ -151,6 +151,17 @@ static void grow(velum__table *t) {
 
 /* ---- keys ---- */
 
+#define NAME_SIZE_MASK  ((1u << VELUM__NAME_SIZE_BITS) - 1u)
+#define VALUE_SIZE_MASK ((1u << VELUM__VALUE_SIZE_BITS) - 1u)
+
+VELUM__STATIC_CHECK(names_fit, VELUM_KV_KEY_BYTES_MAX <= NAME_SIZE_MASK);
+VELUM__STATIC_CHECK(values_fit, VELUM_KV_VALUE_BYTES_MAX <= VALUE_SIZE_MASK);
+
+static void set_sizes(velum__key *k, size_t name_size, size_t value_size) {
+    k->name_size = name_size & NAME_SIZE_MASK;
+    k->value_size = value_size & VALUE_SIZE_MASK;
+}
+
 int velum__add_key(velum_kv *kv, velum_kv_bytes name, size_t value_size, velum__key **out) {
     size_t charge = key_charge(name.size, value_size);
     velum__key *k, **first;
@@ -159,8 +170,7 @@ int velum__add_key(velum_kv *kv, velum_kv_bytes name, size_t value_size, velum__
     if (k == NULL) return VELUM_E_NOMEM;
     k->hash = hash_of(&kv->table, name);
     k->identity = velum__identity(name);
-    k->name_size = (uint16_t)name.size;
-    k->value_size = (uint32_t)value_size;
+    set_sizes(k, name.size, value_size);
     memcpy(velum__name_bytes(k), name.data, name.size);
     first = bucket_at(&kv->table, bucket_of(&kv->table, k->hash));
     k->next = *first;
@@ -185,7 +195,7 @@ int velum__resize_key(velum_kv *kv, velum__key **k, size_t value_size, size_t le
         velum__leaf_moved(moved);
         kv->figures.bytes += after - before;
     }
-    (*k)->value_size = (uint32_t)value_size;
+    set_sizes(*k, (*k)->name_size, value_size);
     return 0;
 }
 

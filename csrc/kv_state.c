@@ -12,18 +12,13 @@
 /* Of a stamp, 65 s: so much of the end of a log may have been lost with the power. A clock that
  * runs behind its own stamps would make those that were lost a second time, for other records. */
 #define LOST_TIME (UINT64_C(1) << 32)
-#define NEVER     UINT64_MAX /* ms: when nothing expires */
 
 struct velum_kv_state {
     velum_kv_config config;
     velum_kv *kv;
     velum_kv_log *log;
     uint64_t greatest; /* stamp: of all that was made or heard here */
-    /* Nothing expires before `soonest`; nothing that the round has passed or that has come since it
-     * began, before `least`. */
-    uint64_t soonest, least;
-    velum_kv_walk round;
-    int error; /* of reading the log */
+    int error;         /* of reading the log */
 };
 
 /* ---- the clock ---- */
@@ -47,13 +42,6 @@ static void heard(velum_kv_state *s, velum_kv_stamp stamp) {
     if (stamp.time > s->greatest) s->greatest = stamp.time;
 }
 
-/* Of what has come. */
-static void note_expiry(velum_kv_state *s, const velum_kv_record *record) {
-    if (record->until_ms == 0) return;
-    if (record->until_ms < s->soonest) s->soonest = record->until_ms;
-    if (record->until_ms < s->least) s->least = record->until_ms;
-}
-
 /* ---- opening ---- */
 
 /* A record of the log: what was written here before, even if the clock has been set back since. */
@@ -67,7 +55,6 @@ static void remember(void *owner, const velum_kv_record *record, uint64_t offset
     heard(s, mine.stamp);
     int r = velum_kv_merge(s->kv, &mine);
     if (r < 0) s->error = r;
-    note_expiry(s, &mine);
 }
 
 int velum_kv_state_open(velum_kv_state **out, const velum_kv_config *config, const char *path,
@@ -76,7 +63,6 @@ int velum_kv_state_open(velum_kv_state **out, const velum_kv_config *config, con
     *out = NULL;
     if (s == NULL) return VELUM_E_NOMEM;
     s->config = *config;
-    s->soonest = s->least = NEVER;
     int r = velum_kv_open(&s->kv, config->room_bytes);
     if (r == VELUM_OK && path != NULL)
         r = velum_kv_log_open(&s->log, path, s->config.waker, remember, s, found);
@@ -124,7 +110,6 @@ static int put(velum_kv_state *s, const velum_kv_record *record, bool own, uint6
     r = velum_kv_merge(s->kv, record);
     if (r > 0) {
         if (at != NULL) *at = end;
-        note_expiry(s, record);
         s->config.wrote(s->config.owner, record, own);
     } else if (s->log != NULL) {
         velum_kv_log_take_back(s->log, before);
@@ -163,69 +148,30 @@ velum_kv_type velum_kv_state_look(velum_kv_state *s, velum_kv_bytes key, velum_k
     return VELUM_KV_NOTHING;
 }
 
-/* A place of a round: the first key at it that has expired. */
-typedef struct {
-    uint64_t now, least;
-    size_t size; /* 0: none has */
-    uint8_t name[VELUM_KV_KEY_BYTES_MAX];
-} place;
-
-static void see(void *owner, velum_kv_bytes key, velum_kv_type type, uint64_t until_ms) {
-    place *p = owner;
-    (void)type;
-    if (until_ms == 0) return;
-    if (until_ms > p->now) {
-        if (until_ms < p->least) p->least = until_ms;
-    } else if (p->size == 0) {
-        memcpy(p->name, key.data, key.size);
-        p->size = key.size;
-    }
-}
-
-/* Passes the keys of one place; whether there are more. In *left how many have expired and could
- * not be ended: they count as to come. */
-static bool pass_place(velum_kv_state *s, size_t *left) {
-    place p = {.now = velum_kv_state_now(s), .least = s->least};
-    uint64_t at = s->round.place;
-    velum_kv_view view;
-    bool more = velum_kv_keys(s->kv, &s->round, 1, 0, see, &p);
-    if (p.size > 0) {
-        velum_kv_bytes key = {p.name, p.size};
-        velum_kv_look(s->kv, key, &view);
-        if (end_key(s, key, view.expiry) > 0) {
-            s->round.place = at; /* there may be another one */
-            return true;
-        }
-        p.least = p.now;
-        ++*left;
-    }
-    s->least = p.least;
-    if (more) return true;
-    s->soonest = s->least;
-    s->round.place = 0;
-    return false;
+/* Ends the key that expires first, if it has expired; not if the log takes nothing now. Whether it
+ * is ended. */
+static bool end_soonest(velum_kv_state *s, uint64_t now) {
+    uint8_t name[VELUM_KV_KEY_BYTES_MAX]; /* for the key may move when its value goes */
+    velum_kv_due due;
+    if (!velum_kv_soonest(s->kv, &due) || due.until_ms > now) return false;
+    memcpy(name, due.key.data, due.key.size);
+    due.key.data = name;
+    return end_key(s, due.key, due.expiry) > 0;
 }
 
 bool velum_kv_state_expire(velum_kv_state *s, size_t keys_max) {
-    size_t left = 0;
-    if (s->round.place == 0) {
-        if (velum_kv_state_now(s) < s->soonest) return false;
-        s->least = NEVER;
-    }
+    uint64_t now = velum_kv_state_now(s);
+    velum_kv_due due;
     for (size_t i = 0; i < keys_max; i++)
-        if (!pass_place(s, &left)) return false;
-    return true;
+        if (!end_soonest(s, now)) return false;
+    return velum_kv_soonest(s->kv, &due) && due.until_ms <= now;
 }
 
 size_t velum_kv_state_count(velum_kv_state *s) {
-    size_t left = 0;
-    if (velum_kv_state_now(s) >= s->soonest) {
-        s->round.place = 0;
-        s->least = NEVER;
-        while (pass_place(s, &left))
-            continue;
-    }
-    return velum_kv_get_figures(s->kv).keys - left;
+    uint64_t now = velum_kv_state_now(s);
+    while (end_soonest(s, now))
+        continue;
+    return velum_kv_get_figures(s->kv).keys - velum_kv_expired(s->kv, now);
 }
 
 /* ---- tombstones ---- */

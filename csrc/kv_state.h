@@ -72,10 +72,11 @@ bool velum_kv_state_tend(velum_kv_state *s, velum_kv_walk *walk, size_t keys_max
 
 /* What a key is now: as velum_kv_look. */
 velum_kv_type velum_kv_state_look(velum_kv_state *s, velum_kv_bytes key, velum_kv_view *view);
-/* How many keys are visible. Passes all of them if one may have expired since they were passed. */
+/* How many keys are visible. Ends all that have expired; while the log takes nothing they are not
+ * counted all the same. */
 size_t velum_kv_state_count(velum_kv_state *s);
-/* Passes some keys, keys_max at most, of a round over all of them, which begins when one may have
- * expired. Whether there is more to do at once. */
+/* Ends keys_max keys at most that have expired, the soonest first. Whether there is more to do at
+ * once: not while the log takes nothing, then the next call tries again. */
 bool velum_kv_state_expire(velum_kv_state *s, size_t keys_max);
 
 #endif

@@ -95,6 +95,10 @@ uint64_t velum__ends_at(const velum__key *k) {
     return expires_by_base(k) ? k->base_until_ms : k->expiry_until_ms;
 }
 
+velum_kv_stamp velum__expires_by(const velum__key *k) {
+    return expires_by_base(k) ? k->base : k->expiry;
+}
+
 velum_kv_type velum_kv_look(const velum_kv *kv, velum_kv_bytes key, velum_kv_view *view) {
     const velum__key *k = velum__find(kv, key);
     memset(view, 0, sizeof *view);
@@ -102,7 +106,7 @@ velum_kv_type velum_kv_look(const velum_kv *kv, velum_kv_bytes key, velum_kv_vie
     view->type = velum__type(k);
     view->base = k->base;
     view->until_ms = velum__ends_at(k);
-    if (view->until_ms != 0) view->expiry = expires_by_base(k) ? k->base : k->expiry;
+    if (view->until_ms != 0) view->expiry = velum__expires_by(k);
     if (k->set && (view->type == VELUM_KV_BYTES || view->type == VELUM_KV_COUNTER)) {
         view->value.data = velum__value_bytes(k);
         view->value.size = k->value_size;

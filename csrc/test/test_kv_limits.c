@@ -23,6 +23,7 @@ static void *scarce_again(void *memory, size_t n) {
 #define realloc(p, n) scarce_again(p, n)
 #include "kv.c"
 #include "kv_cells.c"
+#include "kv_expiry.c"
 #include "kv_keys.c"
 #include "kv_tree.c"
 #include "kv_view.c"
@@ -33,7 +34,7 @@ static void *scarce_again(void *memory, size_t n) {
 
 #include "kv_world.h"
 
-#define RECORDS  10u
+#define RECORDS  15u
 #define ROOM_MAX 4000u
 #define MANY     20000u
 
@@ -57,7 +58,8 @@ static void test_open(void) {
     }
 }
 
-/* One key's life, from nothing to a longer value that hides its cells. */
+/* One key's life, from nothing to a longer value that hides its cells; and how keys come to expire.
+ */
 static void story(velum_kv_record r[RECORDS]) {
     r[0] = add(1, 1, "k", "first");
     r[1] = add(2, 2, "k", "second");
@@ -69,16 +71,24 @@ static void story(velum_kv_record r[RECORDS]) {
     r[7] = set(4, 2, "k", "some bytes that are longer than what the key has had so far");
     r[8] = set(8, 1, "l", "another");
     r[9] = del(9, 1, "k");
+    r[10] = expire(10, 1, "m", 88); /* of nothing yet */
+    r[11] = add(11, 1, "m", "an element");
+    r[12] = set(12, 1, "n", "bytes");
+    r[12].until_ms = 99;
+    r[13] = expire(13, 1, "o", 88);
+    r[14] = set(12, 2, "o", ""); /* before it */
 }
 
 typedef struct {
     velum_kv_figures figures;
     uint64_t sum;
     size_t records;
+    size_t expiring;
 } picture;
 
 static picture picture_of(const velum_kv *kv) {
-    picture p = {velum_kv_get_figures(kv), root_sum(kv), records_in(kv)};
+    picture p = {velum_kv_get_figures(kv), root_sum(kv), records_in(kv),
+                 velum_kv_expired(kv, UINT64_MAX)};
     return p;
 }
 
@@ -86,6 +96,7 @@ static void check_unchanged(const velum_kv *kv, const picture *p) {
     picture now = picture_of(kv);
     CHECK(now.sum == p->sum);
     CHECK_EQ(now.records, p->records);
+    CHECK_EQ(now.expiring, p->expiring);
     CHECK_EQ(now.figures.bytes, p->figures.bytes);
     CHECK_EQ(now.figures.keys, p->figures.keys);
     CHECK_EQ(now.figures.tombstones, p->figures.tombstones);
@@ -136,6 +147,71 @@ static void test_merge_without_room(void) {
         }
         velum_kv_close(kv);
     }
+}
+
+/* Of every so many keys that expire one needs memory for more than itself. Without it nothing has
+ * changed; once the keys have gone nothing is taken. */
+static void test_expiry_without_memory(void) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    size_t failures = 0;
+    char name[16];
+    for (size_t i = 0; i < MANY; i++) {
+        velum_kv_record r;
+        size_t bytes;
+        int merged;
+        sprintf(name, "%zu", i);
+        CHECK_EQ(merge(kv, set(i + 1, 1, name, "v")), 1);
+        bytes = velum_kv_get_figures(kv).bytes;
+        r = expire(i + 1, 2, name, i + 1);
+        failing_in = (long)(failures % 2); /* the list of segments, or a segment */
+        merged = velum_kv_merge(kv, &r);
+        failing_in = -1;
+        if (merged == 1) continue;
+        CHECK_EQ(merged, VELUM_E_NOMEM);
+        CHECK_EQ(velum_kv_get_figures(kv).bytes, bytes);
+        CHECK_EQ(velum_kv_expired(kv, UINT64_MAX), i);
+        CHECK_EQ(look(kv, name).until_ms, 0);
+        CHECK_EQ(velum_kv_merge(kv, &r), 1);
+        failures++;
+    }
+    CHECK(failures == (MANY + DUE_SEGMENT - 1) / DUE_SEGMENT && failures > 4);
+    CHECK_EQ(velum_kv_expired(kv, UINT64_MAX), MANY);
+    for (size_t i = 0; i < MANY; i++) {
+        sprintf(name, "%zu", i);
+        CHECK_EQ(merge(kv, del(i + 2, 3, name)), 1);
+    }
+    CHECK(kv->expiry.room <= 2 * DUE_SEGMENT);
+    CHECK_EQ(tend_all(kv, 1, 1), MANY);
+    CHECK_EQ(velum_kv_get_figures(kv).bytes, 0);
+    velum_kv_close(kv);
+}
+
+/* A key that expires already needs no room to expire at another time, nor one that shows nothing;
+ * and what has come too late is nothing. */
+static void test_expiry_without_room(void) {
+    velum_kv *kv = open_kv(SIZE_MAX);
+    velum_kv_record r = set(1, 1, "k", "v");
+    r.until_ms = 10;
+    CHECK_EQ(velum_kv_merge(kv, &r), 1);
+    CHECK_EQ(merge(kv, set(5, 1, "l", "v")), 1);
+    CHECK_EQ(merge(kv, del(5, 1, "gone")), 1);
+    kv->figures.room = kv->figures.bytes;
+    r.stamp.time = 2;
+    CHECK_EQ(velum_kv_merge(kv, &r), 1);
+    CHECK_EQ(merge(kv, expire(3, 1, "k", 11)), 1);
+    CHECK_EQ(merge(kv, expire(6, 1, "gone", 11)), 1);
+    CHECK_EQ(merge(kv, expire(6, 1, "l", 11)), VELUM_E_STATE_FULL);
+    CHECK_EQ(look(kv, "l").until_ms, 0);
+    CHECK_EQ(merge(kv, expire(4, 1, "l", 11)), 0);
+    r = set(4, 1, "l", "v");
+    r.until_ms = 11;
+    CHECK_EQ(velum_kv_merge(kv, &r), 0);
+    CHECK_EQ(velum_kv_expired(kv, UINT64_MAX), 1);
+    CHECK_EQ(merge(kv, expire(4, 1, "k", 0)), 1); /* this makes room for another */
+    CHECK_EQ(merge(kv, expire(6, 1, "l", 11)), 1);
+    CHECK_EQ(velum_kv_expired(kv, UINT64_MAX), 1);
+    CHECK_EQ(kv->figures.bytes, kv->figures.room);
+    velum_kv_close(kv);
 }
 
 /* What a million keys need is a million times this. */
@@ -194,6 +270,8 @@ int main(void) {
     for (uint64_t dice = 1; dice < 40; dice++)
         test_merge_without_memory(dice * UINT64_C(0x9e3779b97f4a7c15));
     test_merge_without_room();
+    test_expiry_without_memory();
+    test_expiry_without_room();
     test_bytes_of_a_key();
     test_table_without_memory();
     test_keys_at_one_place();

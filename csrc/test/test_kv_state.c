@@ -178,28 +178,31 @@ static size_t expire_all(void) {
     return writes - before;
 }
 
-/* A tenth of the keys each second, another tenth never. */
-static void test_rounds(void) {
+/* A tenth of the keys each second, another tenth never; and others that come in between. */
+static void test_expiring(void) {
     start(NULL);
     CHECK(!velum_kv_state_expire(kv, 1));
     for (size_t i = 0; i < KEYS; i++)
         put_until(name_of(i), i % 10 == 0 ? 0 : START_MS + i % 10 * 1000);
     now_ms = START_MS + 999;
-    CHECK(!velum_kv_state_expire(kv, 1)); /* nothing can have expired: no round begins */
+    CHECK(!velum_kv_state_expire(kv, 1)); /* nothing has expired */
     for (size_t second = 1; second < 9; second++) {
         now_ms = START_MS + second * 1000;
         CHECK_EQ(expire_all(), KEYS / 10);
         CHECK_EQ(velum_kv_get_figures(velum_kv_state_keys(kv)).keys, KEYS - second * KEYS / 10);
         CHECK(!velum_kv_state_expire(kv, 1));
     }
-    now_ms = START_MS + 9000; /* in the middle of a round others come, where it has been too */
-    CHECK(velum_kv_state_expire(kv, KEYS / 2));
+    now_ms = START_MS + 9000;
+    writes = 0;
+    CHECK(velum_kv_state_expire(kv, KEYS / 20)); /* half of what has expired */
+    CHECK_EQ(writes, KEYS / 20);
+    CHECK(!velum_kv_state_expire(kv, KEYS / 20)); /* so many are left, and no more */
+    CHECK_EQ(writes, KEYS / 10);
     for (size_t i = 1; i < KEYS; i += 10)
         put_until(name_of(i), now_ms + 5);
     now_ms += 5;
     writes = 0;
-    expire_all();
-    expire_all();
+    CHECK_EQ(expire_all(), KEYS / 10);
     CHECK_EQ(velum_kv_get_figures(velum_kv_state_keys(kv)).keys, KEYS / 10);
     CHECK(!velum_kv_state_expire(kv, 1));
     now_ms *= 2;
@@ -228,7 +231,7 @@ static void test_count(void) {
     CHECK_EQ(velum_kv_state_count(kv), KEYS / 5 * 3);
     CHECK_EQ(velum_kv_get_figures(velum_kv_state_keys(kv)).keys, KEYS / 5 * 3);
     now_ms += 1;
-    CHECK(velum_kv_state_expire(kv, KEYS / 2)); /* also in the middle of a round */
+    CHECK(velum_kv_state_expire(kv, KEYS / 10)); /* also half-way */
     now_ms += 1;
     CHECK_EQ(velum_kv_state_count(kv), KEYS / 5);
     CHECK(!velum_kv_state_expire(kv, 1));
@@ -263,6 +266,34 @@ static void test_count_without_log(void) {
     stop();
 }
 
+/* The same with many: nothing is tried again and again, and nothing is forgotten. */
+static void test_many_without_log(void) {
+    size_t before;
+    start(PATH);
+    for (size_t i = 0; i < KEYS; i++)
+        put_until(name_of(i), i % 2 == 0 ? 0 : now_ms + 1 + i);
+    CHECK_EQ(velum_kv_log_write(velum_kv_state_log(kv)), 0);
+    velum_test_disk_space(0);
+    put_until("more", 0);
+    CHECK_EQ(velum_kv_log_write(velum_kv_state_log(kv)), VELUM_E_NO_SPACE);
+    now_ms += KEYS / 2;
+    before = writes;
+    CHECK(!velum_kv_state_expire(kv, 1));
+    CHECK(!velum_kv_state_expire(kv, KEYS));
+    CHECK_EQ(velum_kv_state_count(kv), KEYS / 4 * 3 + 1);
+    now_ms += KEYS;
+    CHECK_EQ(velum_kv_state_count(kv), KEYS / 2 + 1);
+    CHECK_EQ(velum_kv_get_figures(velum_kv_state_keys(kv)).keys, KEYS + 1);
+    CHECK_EQ(writes, before);
+    velum_test_disk_space(UINT64_MAX);
+    CHECK_EQ(velum_kv_log_write(velum_kv_state_log(kv)), 0);
+    CHECK(velum_kv_state_expire(kv, KEYS / 2 - 1));
+    CHECK(!velum_kv_state_expire(kv, 1));
+    CHECK_EQ(writes - before, KEYS / 2);
+    CHECK_EQ(velum_kv_state_count(kv), KEYS / 2 + 1);
+    stop();
+}
+
 /* Times of expiry that the log has are known. */
 static void test_expiry_after_restart(void) {
     start(PATH);
@@ -280,9 +311,10 @@ int main(void) {
     test_clock_after_restart();
     test_fresh_counts();
     test_one_del();
-    test_rounds();
+    test_expiring();
     test_count();
     test_count_without_log();
+    test_many_without_log();
     test_expiry_after_restart();
     velum_test_disk_reset();
     return check_report("kv_state");
