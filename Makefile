@@ -67,7 +67,7 @@ test-c: $(VENV)/build-tools ## C tests under ASan and UBSan
 
 test-py: $(VENV)/test-tools ## Python tests: policies, simulator, codec, real nodes
 	@echo "== Python tests"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -m 'not soak' -n 2 --dist loadfile
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -m 'not soak' -n 3 --dist loadfile
 
 check: $(VENV)/check-tools ## ruff, mypy, clang-format, the tree's own checks
 	@$(BIN)/ruff check velum tests bench examples tools
