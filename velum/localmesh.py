@@ -22,7 +22,7 @@ from typing import Any
 
 from velum.errors import VelumError, code_of
 
-LOOK_S = 0.5  # a signal that comes at the wrong instant does not wake who waits
+LOOK_S = 0.1  # how often who waits looks for what wakes nobody
 STOP_S = 5.0  # a node hands back its work and leaves well within
 
 # The settings of this program are not its nodes': VELUM_PORT would give all the same one.
@@ -173,14 +173,16 @@ class LocalMesh:
 
     # ---- waiting ----
 
-    def wait_complete(self, timeout: float) -> float:
+    def wait_complete(self, timeout: float, check: Callable[[], object] = lambda: None) -> float:
         """Waits until every node serves and sees all others; the seconds it took.
 
-        Raises VelumError TIMEOUT saying who sees whom, or the error of a node that ended.
+        Raises VelumError TIMEOUT saying who sees whom, or the error of a node that ended; and
+        whatever `check` does, which is called meanwhile.
         """
         began = time.monotonic()
         with self._changed:
             while not self._is_complete():
+                check()
                 for node in self.nodes.values():
                     if node.ended:
                         raise VelumError(
@@ -189,7 +191,7 @@ class LocalMesh:
                 left = began + timeout - time.monotonic()
                 if left <= 0:
                     raise VelumError(code_of("TIMEOUT"), f"no complete mesh: {self._describe()}")
-                self._changed.wait(min(left, 0.1))
+                self._changed.wait(min(left, LOOK_S))
         return time.monotonic() - began
 
     def _is_complete(self) -> bool:
@@ -207,10 +209,11 @@ class LocalMesh:
             for node in self.nodes.values()
         )
 
-    def wait_ended(self) -> None:
-        """Waits until every node has ended by itself."""
+    def wait_ended(self, check: Callable[[], object] = lambda: None) -> None:
+        """Waits until every node has ended by itself, or `check` raises."""
         with self._changed:
             while not all(node.ended for node in self.nodes.values()):
+                check()
                 self._changed.wait(LOOK_S)
 
     # ---- what befalls them ----

@@ -35,13 +35,16 @@ class FakeNode(fakes.FakeMesh):
         on_member(fakes.node_info(3, state="left"), "alive")
         on_member(fakes.node_info(1), None)
 
-    stopped = True
     resp_address: str | None = None
 
-    def wait(self, timeout: float | None = None) -> BaseException | None:
+    @property
+    def stopped(self) -> bool:
         if isinstance(self.end, int):
             signal.raise_signal(self.end)
-        return self.end
+        return not isinstance(self.end, int)
+
+    def wait(self, timeout: float | None = None) -> BaseException | None:
+        return None if isinstance(self.end, int) else self.end
 
 
 @pytest.fixture

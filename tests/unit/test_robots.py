@@ -4,6 +4,7 @@ of `velum robot`."""
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import sys
@@ -480,11 +481,18 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def type_lines(monkeypatch: pytest.MonkeyPatch, lines: str) -> int:
+    """Stdin is a pipe with these lines in it; its other end, which is open."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, lines.encode())
+    monkeypatch.setattr(sys, "stdin", os.fdopen(read_end))
+    return write_end
+
+
 def test_lines_from_a_pipe(
     handlers: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = "put status active\nget status\nget none\nexit\nget status\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    type_lines(monkeypatch, "put status active\nget status\nget none\nexit\nget status\n")
     words = "robot robot_A 8080 --join 10.0.0.2:8080 --no-beacon --durability fsync --id 5"
     assert main([*words.split(), "--log", "a.kv", "--resp", "6379", "--workers", "0"]) == 0
     assert NODES[-1].closed and NODES[-1].options == {
@@ -505,14 +513,25 @@ def test_lines_from_a_pipe(
 def test_a_signal_ends_it(
     handlers: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Stdin(io.StringIO):
-        def __next__(self) -> str:
-            signal.raise_signal(signal.SIGTERM)
-            return "put late x\n"
+    write_end = type_lines(monkeypatch, "put soon x\nput st")
 
-    monkeypatch.setattr(sys, "stdin", Stdin())
+    def strike() -> None:
+        wait_for(lambda: "soon" in STATE.keys)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=strike).start()
     assert main(["robot", "robot_A", "8080"]) == 0
-    assert capsys.readouterr().out == "" and "late" not in STATE.keys
+    assert "soon" in STATE.keys and NODES[-1].closed
+    os.write(write_end, b"atus x\n")
+    os.close(write_end)
+
+
+def test_a_last_line_without_an_end(
+    handlers: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.close(type_lines(monkeypatch, "put status active\r\n\nget status"))
+    assert main(["robot", "robot_A", "8080"]) == 0
+    assert capsys.readouterr().out == "Stored status=active\nValue: active\n"
 
 
 def test_a_wrong_name_is_wrong_usage(handlers: None, capsys: pytest.CaptureFixture[str]) -> None:

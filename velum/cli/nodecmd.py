@@ -13,13 +13,14 @@ import os
 import signal
 import sys
 import threading
-import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from velum.cli import EXIT_INTERRUPTED, logs, show
+from velum.cli import logs, show
+from velum.cli.signals import Stop, StopRequested, end_at_next_signal
 
 if TYPE_CHECKING:
     from velum.api import NodeInfo
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 
 
 FLUSH_S = 1.0  # what a slow reader of stdout may hold up the end
-# A signal may be taken by another thread, as by a process that was stopped and goes on: the main
-# thread, which must act on it, is not woken by that and looks by itself.
-SIGNAL_S = 0.5
-ONE_SIGNAL_S = 0.2  # a process and its group are often told together: that is one request
-
-
-class StopRequested(BaseException):
-    """A signal asked this node to leave; not an error, and not to be caught as one."""
 
 
 class Announcer:
@@ -123,17 +116,19 @@ def member_line(change: Mapping[str, Any], paint: show.Paint) -> str:
 def run(args: Namespace) -> int:
     """Starts the node and stays until it is told to go."""
     logs.configure(args.log_level, args.log_json)
-    stop_on_signals()
+    stop = Stop()
+    stop.on_signals()
     announcer = Announcer(args.json)
     try:
         with _start(args, announcer) as node:
+            stop.check()
             announcer.ready(args.id, node.address, _workers(args), node.resp_address)
             if args.until_eof:
-                threading.Thread(target=_leave_at_eof, name="velum eof", daemon=True).start()
+                in_background(partial(_ask_at_eof, stop), "velum eof")
             elif _has_terminal(args):
                 return _at_prompt(node)
-            return _serve(node)
-    except StopRequested:  # before the node was up: nothing to hand back
+            return _serve(node, stop)
+    except StopRequested:  # the node was asked to leave while it started
         return 0
     finally:
         announcer.close()
@@ -172,16 +167,22 @@ def _has_terminal(args: Namespace) -> bool:
     return not args.json and show.is_terminal(sys.stdin) and show.is_terminal(sys.stdout)
 
 
-def _serve(node: Node) -> int:
+def _serve(node: Node, stop: Stop) -> int:
     """Without a prompt: until a signal, or until the node ends by itself."""
+
+    def watch() -> None:
+        node.wait()
+        stop.poke()
+
+    in_background(watch, "velum watch")
     try:
-        error = node.wait(SIGNAL_S)
         while not node.stopped:
-            error = node.wait(SIGNAL_S)
+            stop.sleep()
+        stop.check()
     except StopRequested:
         node.leave()
         return 0
-    return _ended(error)
+    return _ended(node.wait())
 
 
 def _at_prompt(node: Node) -> int:
@@ -200,13 +201,18 @@ def prompt(node: Node, repl: Repl) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: repl.stop())
     signal.signal(signal.SIGINT, lambda *_: repl.interrupt())
-    threading.Thread(target=watch, name="velum watch", daemon=True).start()
+    in_background(watch, "velum watch")
     repl.run()
     if ended:
         return _ended(ended[0])
-    _leave_at_once_on_signals()
+    end_at_next_signal()
     node.leave()
     return 0
+
+
+def in_background(function: Callable[[], object], name: str) -> None:
+    """Runs it in a thread that does not outlive the program."""
+    threading.Thread(target=function, name=name, daemon=True).start()
 
 
 def _ended(error: BaseException | None) -> int:
@@ -215,30 +221,8 @@ def _ended(error: BaseException | None) -> int:
     return 0
 
 
-def _leave_at_eof() -> None:
+def _ask_at_eof(stop: Stop) -> None:
     stdin = sys.stdin.fileno()  # not sys.stdin: a thread in there when the process ends is fatal
     while os.read(stdin, 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def stop_on_signals() -> None:
-    """From now on the first signal raises StopRequested, and the second ends the process."""
-
-    def stop(*_: object) -> None:
-        _leave_at_once_on_signals()
-        raise StopRequested
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
-def _leave_at_once_on_signals() -> None:
-    from_now = time.monotonic() + ONE_SIGNAL_S
-
-    def leave(*_: object) -> None:
-        if time.monotonic() > from_now:
-            os._exit(EXIT_INTERRUPTED)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+    stop.ask()

@@ -11,13 +11,15 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
 from velum import fleet, repl
 from velum.cli import kvshow, logs, show
-from velum.cli.nodecmd import StopRequested, prompt, stop_on_signals
+from velum.cli.nodecmd import in_background, prompt
+from velum.cli.signals import Stop, StopRequested
 
 if TYPE_CHECKING:
     from velum.fleet import Figure, Robot
@@ -41,14 +43,16 @@ def run(args: Namespace) -> int:
     from velum.robots import RobotNode
 
     logs.configure(args.log_level, args.log_json)
-    stop_on_signals()
+    stop = Stop()
+    stop.on_signals()
     try:
         with RobotNode(args.name, args.port, id=args.id, log=args.log, **_options(args)) as robot:
+            stop.check()
             show_line(f"{robot.name} is node {robot.node.id} at {robot.node.address}")
             if show.is_terminal(sys.stdin) and show.is_terminal(sys.stdout):
                 shell = RobotShell(robot)
                 return prompt(robot.node, repl.Repl(robot.node, shell, Choices(robot)))
-            return _read_lines(RobotShell(robot, partial(print, flush=True)))
+            return _read_lines(robot, stop)
     except StopRequested:
         return 0
 
@@ -70,11 +74,37 @@ def _options(args: Namespace) -> dict[str, object]:
     }
 
 
-def _read_lines(shell: RobotShell) -> int:
-    for line in sys.stdin:
-        if not shell.run(line):
-            break
+def _read_lines(robot: RobotNode, stop: Stop) -> int:
+    """Does what stdin's lines say. Another thread does, so that a signal ends any command."""
+    ends: Future[None] = Future()
+
+    def write(text: str) -> None:
+        if not stop.asked:  # then a command that fails does so since the robot has left
+            print(text, flush=True)
+
+    def work() -> None:
+        shell = RobotShell(robot, write)
+        try:
+            all(map(shell.run, _lines(sys.stdin.fileno())))
+            ends.set_result(None)
+        except BaseException as error:
+            ends.set_exception(error)
+        stop.poke()
+
+    in_background(work, "velum lines")
+    while not ends.done():
+        stop.sleep()
+    ends.result()
     return 0
+
+
+def _lines(fd: int) -> Iterator[str]:
+    """Those of a pipe. (A thread in sys.stdin when the process ends is fatal.)"""
+    rest = b""
+    while data := os.read(fd, 4096):
+        *whole, rest = (rest + data).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    yield rest.decode(errors="replace")
 
 
 class RobotShell(repl.Shell):

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from velum.cli import logs, show
-from velum.cli.nodecmd import ONE_SIGNAL_S, StopRequested, member_line
+from velum.cli.nodecmd import member_line
 from velum.cli.numbers import NODE_ID_MAX, PORT_MAX
 from velum.cli.options import UsageError
+from velum.cli.signals import NUMBERS, ONE_SIGNAL_S, Stop, StopRequested
 
 COMPLETE_S = 20.0  # many nodes on a small machine start slowly
 
@@ -66,7 +67,8 @@ def run(args: Namespace) -> int:
         raise UsageError(f"ports from {args.port}: the highest port is {PORT_MAX}")
     logs.configure(args.log_level, args.log_json)
     printer = Printer(ids)
-    _stop_on_signals()
+    stop = Stop()
+    stop.on_signals()
     mesh = None
     try:
         mesh = LocalMesh(
@@ -76,11 +78,11 @@ def run(args: Namespace) -> int:
             on_event=printer.event,
             on_log=printer.log,
         )
-        seconds = mesh.wait_complete(COMPLETE_S)
+        seconds = mesh.wait_complete(COMPLETE_S, stop.check)
         if args.count > 1:
             printer.say(f"{args.count} nodes see each other after {seconds:.1f} s")
         printer.say("in another terminal: velum call add 10 20    (Ctrl-C here stops the mesh)")
-        mesh.wait_ended()
+        mesh.wait_ended(stop.check)
         return 1  # nobody asked them to end
     except StopRequested:
         return 0
@@ -114,16 +116,6 @@ def node_options(args: Namespace) -> list[str]:
     return words
 
 
-def _stop_on_signals() -> None:
-    def stop(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise StopRequested
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
 def _kill_on_signals(mesh: Any) -> None:
     from_now = time.monotonic() + ONE_SIGNAL_S
 
@@ -132,5 +124,5 @@ def _kill_on_signals(mesh: Any) -> None:
             for id in mesh.nodes:
                 mesh.kill(id)
 
-    signal.signal(signal.SIGTERM, kill)
-    signal.signal(signal.SIGINT, kill)
+    for number in NUMBERS:
+        signal.signal(number, kill)
