@@ -11,6 +11,9 @@ INSTALLED := $(addprefix tests/guests/,primes.wasm sum.wasm pi.wasm search.wasm 
 C_FILES := $(shell find csrc examples -name '*.c' -o -name '*.h')
 SECONDS_EACH ?= 600
 
+# Tests start a thousand processes: each would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo test test-c test-py check format soak fuzz bench guests cross scaling storage-bench kv-bench wheel sdist clean
 
 help: ## what can be made

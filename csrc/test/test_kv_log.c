@@ -13,7 +13,7 @@
 #define PATH        "logs/state.log"
 #define NEW_PATH    PATH ".new"
 #define RECORDS_MAX 6000u
-#define STEPS       2200u
+#define STEPS       1200u
 #define TAIL_BYTES  2500u
 
 static uint64_t seed = 1, state;

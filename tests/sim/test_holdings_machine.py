@@ -461,7 +461,7 @@ class MeshMachine(RuleBasedStateMachine):
 
 
 TestMeshMachine = MeshMachine.TestCase
-TestMeshMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestMeshMachine.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)
 
 TestLoneMachine = LoneMachine.TestCase
-TestLoneMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestLoneMachine.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)

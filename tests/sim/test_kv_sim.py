@@ -13,7 +13,7 @@ from velum.sim.kv import World
 from velum.sim.kv_cli import STORES, simulate
 from velum.sim.seeds import Wrong
 
-SEEDS = 40
+SEEDS = 20
 BATCH = 20
 DAY_MS = 86_400_000
 

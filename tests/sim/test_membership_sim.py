@@ -16,7 +16,7 @@ from velum.sim.network import Conditions
 
 LOSSY = Conditions(loss=0.1)
 ROUGH = Conditions(latency_ms=(1, 40), loss=0.1, duplicate=0.1, reorder=0.1)
-SEEDS = range(5)
+SEEDS = range(3)
 
 
 def until(world: World, true: Callable[[], bool], limit_ms: int, step_ms: int = 20) -> int:

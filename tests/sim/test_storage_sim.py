@@ -16,7 +16,7 @@ from velum.sim.storage_cli import simulate
 from velum.sim.storage_client import Client
 from velum.sim.storage_files import CHARGE_BYTES, RamChunks, Write, key_of
 
-SEEDS = 60
+SEEDS = 40
 BATCH = 20
 TWICE = Coding(2)
 FOUR = (64,) * 4  # MiB that each of four nodes gives
