@@ -2,7 +2,10 @@
  *
  * Owns the least that a store can do: bytes go from touched memory into a socket, and out of it
  * into touched memory that is used again; nothing is named, hashed, checked or copied beside that.
- * Built and run by storage_plain.py. CONTROL is a TCP congestion control, or "default".
+ * Built with -DHASHING it does one thing more: each MiB is hashed with BLAKE3 before it is sent in
+ * a put, and again as it comes, in a put and in a get. That is the limit of a store that names
+ * chunks by their hash and believes nobody. Built and run by storage_plain.py. CONTROL is a TCP
+ * congestion control, or "default".
  *
  *   plain_store serve CONTROL BYTES
  *     Prints its port; serves one connection after the other out of so many bytes, until it is
@@ -33,6 +36,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef HASHING
+#include "blake3.h"
+#endif
+
+enum { PART_BYTES = 1 << 16 }; /* hashed while it is in a cache */
 enum { PUT = 1, GET = 2, ACK_BYTES = 20, SERVERS_MAX = 16, PIECE_BYTES = 1 << 20 };
 
 typedef struct {
@@ -82,6 +90,61 @@ static int receive_whole(int fd, void *bytes, size_t size) {
     }
     return 1;
 }
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+#ifdef HASHING
+
+static volatile uint8_t hashed; /* so that no hash is made in vain */
+
+static void note_hash(blake3_hasher *hasher) {
+    uint8_t key[BLAKE3_OUT_LEN];
+    blake3_hasher_finalize(hasher, key, sizeof(key));
+    hashed ^= key[0];
+}
+
+static void send_put(int fd, const request *r, const char *value) {
+    if (send(fd, r, sizeof(*r), MSG_NOSIGNAL | MSG_MORE) < (ssize_t)sizeof(*r)) fail("send");
+    for (size_t at = 0; at < r->size; at += PIECE_BYTES) {
+        size_t n = least(r->size - at, PIECE_BYTES);
+        blake3_hasher hasher;
+        blake3_hasher_init(&hasher);
+        blake3_hasher_update(&hasher, value + at, n);
+        note_hash(&hasher);
+        send_whole(fd, value + at, n);
+    }
+}
+
+static int receive_value(int fd, char *value, size_t size) {
+    blake3_hasher hasher;
+    for (size_t at = 0; at < size; at += PART_BYTES) {
+        size_t n = least(size - at, PART_BYTES);
+        if (at % PIECE_BYTES == 0) blake3_hasher_init(&hasher);
+        if (!receive_whole(fd, value + at, n)) return 0;
+        blake3_hasher_update(&hasher, value + at, n);
+        if ((at + n) % PIECE_BYTES == 0 || at + n == size) note_hash(&hasher);
+    }
+    return 1;
+}
+
+#else
+
+static void send_put(int fd, const request *r, const char *value) {
+    struct iovec parts[2] = {{(void *)r, sizeof(*r)}, {(void *)value, r->size}};
+    struct msghdr m = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t n = sendmsg(fd, &m, MSG_NOSIGNAL);
+    if (n < (ssize_t)sizeof(*r)) fail("sendmsg");
+    size_t gone = (size_t)n - sizeof(*r);
+    send_whole(fd, value + gone, r->size - gone);
+}
+
+static int receive_value(int fd, char *value, size_t size) {
+    return receive_whole(fd, value, size);
+}
+
+#endif
 
 /* ---- sockets ---- */
 
@@ -133,7 +196,7 @@ static void serve_one(int fd, char *memory, size_t bytes) {
         if (r.op == GET) {
             send_whole(fd, value, r.size);
         } else {
-            if (!receive_whole(fd, value, r.size)) break;
+            if (!receive_value(fd, value, r.size)) break;
             send_whole(fd, ack, sizeof(ack));
         }
     }
@@ -162,14 +225,8 @@ static void put_window(client *c, uint64_t first, uint64_t end, uint64_t size) {
     char acks[ACK_BYTES];
     for (uint64_t i = first; i < end; i++) {
         request r = {PUT, i * size, size};
-        for (int s = 0; s < c->servers; s++) {
-            struct iovec parts[2] = {{&r, sizeof(r)}, {c->memory + r.offset, size}};
-            struct msghdr m = {.msg_iov = parts, .msg_iovlen = 2};
-            ssize_t n = sendmsg(c->fds[s], &m, MSG_NOSIGNAL);
-            if (n < (ssize_t)sizeof(r)) fail("sendmsg");
-            size_t gone = (size_t)n - sizeof(r);
-            send_whole(c->fds[s], c->memory + r.offset + gone, size - gone);
-        }
+        for (int s = 0; s < c->servers; s++)
+            send_put(c->fds[s], &r, c->memory + r.offset);
     }
     for (uint64_t i = first; i < end; i++)
         for (int s = 0; s < c->servers; s++)
@@ -182,7 +239,7 @@ static void get_window(client *c, uint64_t first, uint64_t end, uint64_t size) {
         send_whole(c->fds[i % (uint64_t)c->servers], &r, sizeof(r));
     }
     for (uint64_t i = first; i < end; i++)
-        if (!receive_whole(c->fds[i % (uint64_t)c->servers], c->memory + i * size, size))
+        if (!receive_value(c->fds[i % (uint64_t)c->servers], c->memory + i * size, size))
             fail("value");
 }
 
@@ -236,10 +293,6 @@ static int be_client(const char *control, size_t bytes, int ports, char **port) 
 
 /* ---- a link between two processes ---- */
 
-static size_t piece(size_t left) {
-    return left < PIECE_BYTES ? left : PIECE_BYTES;
-}
-
 /* What a call on a socket that does not block has moved. */
 static size_t moved(ssize_t n) {
     if (n == 0 || (n < 0 && errno != EAGAIN)) fail("exchange");
@@ -253,8 +306,8 @@ static void exchange(int fd, char *out, size_t leaving, char *in, size_t coming)
         p.events = (short)((sent < leaving ? POLLOUT : 0) | (got < coming ? POLLIN : 0));
         if (poll(&p, 1, -1) < 0) fail("poll");
         if (sent < leaving)
-            sent += moved(send(fd, out + sent, piece(leaving - sent), MSG_NOSIGNAL));
-        if (got < coming) got += moved(recv(fd, in + got, piece(coming - got), 0));
+            sent += moved(send(fd, out + sent, least(leaving - sent, PIECE_BYTES), MSG_NOSIGNAL));
+        if (got < coming) got += moved(recv(fd, in + got, least(coming - got, PIECE_BYTES), 0));
     }
 }
 

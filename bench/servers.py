@@ -17,12 +17,13 @@ from pathlib import Path
 READY_S = 10.0
 
 
-def compiled(source: Path, target: Path, *flags: str) -> Path:
-    """A program or library of C."""
+def compiled(source: Path, target: Path, *flags: str, after: Sequence[str] = ()) -> Path:
+    """A program or library of C; libraries come after the source."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise SystemExit("the figures need a C compiler")
-    subprocess.run([compiler, "-O2", *flags, "-o", str(target), str(source)], check=True)
+    words = [compiler, "-O2", *flags, "-o", str(target), str(source), *after]
+    subprocess.run(words, check=True)
     return target
 
 

@@ -52,6 +52,7 @@ SHAPED = 'ip link set lo up && tc qdisc add dev lo root tbf rate "$0" burst 1mb 
 
 def values(args: argparse.Namespace, program: Path) -> dict[str, Any]:
     """Every load through all systems."""
+    hashing = storage_plain.compiled_hashing(program.parent)
     loads = QUICK_LOADS if args.quick else LOADS
     largest = max(load.bytes for load in loads)
     if psutil.virtual_memory().available < MEMORY_TIMES * largest:
@@ -74,8 +75,13 @@ def values(args: argparse.Namespace, program: Path) -> dict[str, Any]:
             for control in dict.fromkeys((default, OTHER_CONTROL)):
                 name = f"plain C, {control}"
                 systems.append(stack.enter_context(plain(program, name, touched, control)))
-            name = "plain C, to three processes"
-            systems.append(stack.enter_context(plain(program, name, small, count=3)))
+            limits = (
+                ("plain C, to three processes", program, small, 3),
+                ("plain C, hashing at both ends", hashing, touched - small, 1),
+            )
+            for name, which, some, count in limits:
+                store = plain(which, name, some, count=count, kind="limit")
+                systems.append(stack.enter_context(store))
         systems += stack.enter_context(storage_rivals.rivals(args.systems))
         for name, why in missing.items():
             say(f"left out: {name}: {why}")

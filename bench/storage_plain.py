@@ -13,16 +13,27 @@ from pathlib import Path
 from statistics import median
 
 import servers
+from figures import ROOT
 from storage_work import Load, System
 
 SOURCE = Path(__file__).with_name("plain_store.c")
+BUILD = ROOT / "build" / "editable"
+FLAGS = ("-std=c99", "-D_GNU_SOURCE")
 DEFAULT = "default"  # the system's congestion control
 LINK_ROUNDS = 4
 
 
 def compiled(folder: Path) -> Path:
     """The program."""
-    return servers.compiled(SOURCE, folder / "plain_store", "-std=c99", "-D_GNU_SOURCE")
+    return servers.compiled(SOURCE, folder / "plain_store", *FLAGS)
+
+
+def compiled_hashing(folder: Path) -> Path:
+    """The same that hashes, with the BLAKE3 that Velum was built with."""
+    (header,) = BUILD.glob("third_party/blake3-*/c_impl/vendor/blake3.h")
+    words = ("-DHASHING", f"-I{header.parent}")
+    libraries = (str(BUILD / "csrc" / "libvelum.a"), "-lm", "-pthread")
+    return servers.compiled(SOURCE, folder / "hashing_store", *FLAGS, *words, after=libraries)
 
 
 class Plain(System):
@@ -65,7 +76,12 @@ class Plain(System):
 
 @contextlib.contextmanager
 def plain(
-    program: Path, name: str, loads: set[Load], control: str = DEFAULT, count: int = 1
+    program: Path,
+    name: str,
+    loads: set[Load],
+    control: str = DEFAULT,
+    count: int = 1,
+    kind: str = "plain",
 ) -> Iterator[Plain]:
     """Servers and a client with room for any of the loads. A put goes to all the servers; more than
     one show what a client that has to ask several processes can reach."""
@@ -79,7 +95,7 @@ def plain(
             ports.append(server.stdout.readline().strip())
         words = [str(program), "client", control, room, *ports]
         client = stack.enter_context(servers.process(words, subprocess.PIPE))
-        yield Plain(name, "plain" if count == 1 else "limit", client, loads)
+        yield Plain(name, kind, client, loads)
 
 
 def link_rates(program: Path, control: str, size: int) -> dict[str, float]:

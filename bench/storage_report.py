@@ -116,6 +116,8 @@ WORDS = """## How this was measured
   memory into a socket and out of it into touched memory. It names, hashes and checks nothing. The
   row whose congestion control is that of Velum's links is what Velum is compared with. Sent to
   three processes, it shows what a client can reach that has each file acknowledged by three.
+  Hashing each MiB with BLAKE3 before it is sent in a put, and again as it comes, it shows what any
+  store can reach on these cores that names chunks by their hash and checks them at both ends.
 - memcached has one thread, as it has one client. Its largest value is less than 1 GiB, so that is
   in pieces; Redis takes it whole, and is also measured in pieces. Puts of pymemcache wait for their
   acknowledgement, which they would not by default. Batches are `set_multi` and `get_multi`,
