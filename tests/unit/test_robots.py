@@ -522,8 +522,8 @@ def test_a_signal_ends_it(
     threading.Thread(target=strike).start()
     assert main(["robot", "robot_A", "8080"]) == 0
     assert "soon" in STATE.keys and NODES[-1].closed
-    os.write(write_end, b"atus x\n")
-    os.close(write_end)
+    os.close(write_end)  # the thread that reads ends before the pipe does
+    wait_for(lambda: all(thread.name != "velum lines" for thread in threading.enumerate()))
 
 
 def test_a_last_line_without_an_end(
