@@ -201,54 +201,25 @@ cdef class KvStore:
 
 # ---- a log that nobody has open ----
 
-cdef class LogCheck:
-    """What is found in a log as it is read."""
-    cdef KvStore store
-    cdef list damaged
-    cdef uint64_t greatest
-    cdef object error
-
-
-cdef void check_record(void *owner, const kc.velum_kv_record *record, uint64_t offset) noexcept:
-    check = <LogCheck>owner
-    cdef kc.velum_kv_record mine = record[0]
-    if mine.stamp.node == 0:
-        mine.stamp.time, mine.stamp.node = kc.velum_kv_plain_time(check.greatest), 1
-    check.greatest = max(check.greatest, mine.stamp.time)
-    cdef int err = kc.velum_kv_merge(check.store.kv, &mine)
-    if err < 0 and check.error is None:
-        check.error = CoreError(err, f"the record at byte {offset}")
-
-
-cdef void check_damage(void *owner, uint64_t offset, uint64_t size) noexcept:
-    (<LogCheck>owner).damaged.append((offset, size))
-
-
 def kv_check(str path):
-    """Reads a log, and changes nothing: {"records", "plain", "keys", "tombstones", "torn_bytes",
-    "damaged": [(offset, bytes), ...]}. CoreError SYSTEM, NOT_FOUND, NOMEM."""
-    cdef LogCheck check = LogCheck()
-    cdef kc.velum_kv_reading reading
-    cdef kc.velum_kv_found found
-    cdef uint64_t end = 0
-    cdef int file = -1
+    """Reads a log, and changes nothing: {"records", "plain", "keys", "tombstones", "bytes",
+    "compact_bytes", "torn_bytes", "damaged_lines", "damaged_bytes", "damaged": [(offset, bytes) of
+    the first 64 lines]}. CoreError SYSTEM, NOT_FOUND, NOMEM."""
+    cdef kc.velum_kv_checked report
     cdef bytes raw = path.encode()
-    check.store, check.damaged = KvStore(<size_t>-1), []
-    memset(&found, 0, sizeof(found))
-    cdef int err = c.velum_port_file_open(PyBytes_AS_STRING(raw), False, False, &file)
+    cdef const char *name = PyBytes_AS_STRING(raw)
+    cdef size_t i
+    cdef int err
+    with nogil:
+        err = kc.velum_kv_check(name, &report)
     if err < 0:
         raise CoreError(err, path)
-    reading.owner, reading.record, reading.damage = <void *>check, check_record, check_damage
-    err = kc.velum_kv_read(file, &reading, &found, &end)
-    c.velum_port_file_close(file)
-    if err < 0:
-        raise CoreError(err, path)
-    if check.error is not None:
-        raise check.error
-    figures = kc.velum_kv_get_figures(check.store.kv)
-    return {"records": found.records, "plain": found.plain, "keys": figures.keys,
-            "tombstones": figures.tombstones, "torn_bytes": found.torn_bytes,
-            "damaged": [spot for spot in check.damaged if spot[0] < end]}
+    return {"records": report.found.records, "plain": report.found.plain, "keys": report.keys,
+            "tombstones": report.tombstones, "bytes": report.file_bytes,
+            "compact_bytes": report.compact_bytes, "torn_bytes": report.found.torn_bytes,
+            "damaged_lines": report.found.damaged, "damaged_bytes": report.damaged_bytes,
+            "damaged": [(report.damage[i].offset, report.damage[i].bytes)
+                        for i in range(report.damage_count)]}
 
 
 # ---- a node's ----

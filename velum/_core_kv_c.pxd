@@ -74,13 +74,16 @@ cdef extern from "kv.h":
 cdef extern from "kv_read.h":
     ctypedef struct velum_kv_found:
         uint64_t records, plain, damaged, first_damaged, torn_bytes
-    ctypedef struct velum_kv_reading:
-        void *owner
-        void (*record)(void *owner, const velum_kv_record *record, uint64_t offset) noexcept
-        void (*damage)(void *owner, uint64_t offset, uint64_t bytes) noexcept
-    int velum_kv_read(int file, const velum_kv_reading *reading, velum_kv_found *found,
-                      uint64_t *end)
-    uint64_t velum_kv_plain_time(uint64_t greatest)
+
+cdef extern from "kv_check.h" nogil:
+    ctypedef struct velum_kv_damage:
+        uint64_t offset, bytes
+    ctypedef struct velum_kv_checked:
+        velum_kv_found found
+        uint64_t file_bytes, damaged_bytes, compact_bytes
+        velum_kv_damage damage[1]
+        size_t damage_count, keys, tombstones
+    int velum_kv_check(const char *path, velum_kv_checked *report)
 
 cdef extern from "kv_text.h" nogil:
     enum:

@@ -353,14 +353,20 @@ def test_figures_compaction_and_forgetting(kv: FakeKv, capsys: pytest.CaptureFix
 def test_check(
     kv: FakeKv, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = {"records": 1, "plain": 0, "damaged": [], "torn_bytes": 0, "keys": 2}
+    found: dict[str, Any] = {"records": 1, "plain": 0, "torn_bytes": 0, "keys": 2}
+
+    def damage(*spots: tuple[int, int]) -> None:
+        found["damaged"] = list(spots)
+        found["damaged_lines"], found["damaged_bytes"] = len(spots), sum(size for _, size in spots)
+
+    damage()
     monkeypatch.setattr(_core, "kv_check", lambda path: dict(found), raising=False)
     Path("robot.log").touch()
     assert said(capsys, "check", "robot.log") == "robot.log: whole; 1 record, 2 keys\n"
     found |= {"torn_bytes": 1234, "plain": 3}
     first, second = said(capsys, "check", "robot.log").splitlines()
     assert first.endswith("2 keys, 3 plain lines") and "1,234 bytes: the next start cuts" in second
-    found["damaged"] = [(40, 7), (1 << 33, 9)]
+    damage((40, 7), (1 << 33, 9))
     assert velum("check", "robot.log") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("robot.log: damaged: 2 places, 16 bytes; ")
@@ -369,12 +375,13 @@ def test_check(
     told = json.loads(capsys.readouterr().out)
     assert told["whole"] is False and told["damaged"][1] == {"offset": 1 << 33, "bytes": 9}
     assert (told["file"], told["records"], told["keys"]) == ("robot.log", 1, 2)
-    found["damaged"] = [(at, 1) for at in range(50)]
+    damage(*((at, 1) for at in range(50)))
     assert velum("check", "robot.log") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[20:22] == ["  1 byte at 19", "  and 30 places more"]
 
-    found |= {"records": 0, "plain": 0, "keys": 0, "damaged": []}
+    damage()
+    found |= {"records": 0, "plain": 0, "keys": 0}
     assert velum("check", "robot.log") == 1
     assert capsys.readouterr().out == "robot.log: no log: no record is in it\n"
     assert velum("check", "robot.log", "--json") == 1

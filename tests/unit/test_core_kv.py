@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -125,15 +126,34 @@ def test_a_log_is_checked(tmp_path: Path) -> None:
     lines.append(_core.encode_kv_record(raw(Record(Op.DEL, "k1", Stamp(20, 1)))))
     path = tmp_path / "a.log"
     path.write_bytes(b"".join(lines))
-    whole = {"records": 6, "plain": 0, "keys": 4, "tombstones": 1, "torn_bytes": 0, "damaged": []}
+    whole = {
+        "records": 6,
+        "plain": 0,
+        "keys": 4,
+        "tombstones": 1,
+        "bytes": path.stat().st_size,
+        "compact_bytes": len(b"".join(lines[1:])),
+        "torn_bytes": 0,
+        "damaged_lines": 0,
+        "damaged_bytes": 0,
+        "damaged": [],
+    }
     assert _core.kv_check(str(path)) == whole
     at, size = len(lines[0]), len(lines[1])
     broken = bytearray(b"".join(lines))
     broken[at + 3] ^= 1
     path.write_bytes(bytes(broken) + b"k9=torn\t@00")
     assert _core.kv_check(str(path)) == {
-        **whole, "records": 5, "keys": 3, "torn_bytes": 11, "damaged": [(at, size)]
-    }  # fmt: skip
+        **whole,
+        "records": 5,
+        "keys": 3,
+        "bytes": path.stat().st_size,
+        "compact_bytes": whole["compact_bytes"] - size,
+        "torn_bytes": 11,
+        "damaged_lines": 1,
+        "damaged_bytes": size,
+        "damaged": [(at, size)],
+    }
     assert path.read_bytes() == bytes(broken) + b"k9=torn\t@00", "nothing was changed"
     path.write_bytes(b"a=1\nb=2\na=3\n")
     assert _core.kv_check(str(path)) == {
@@ -142,6 +162,8 @@ def test_a_log_is_checked(tmp_path: Path) -> None:
         "plain": 3,
         "keys": 2,
         "tombstones": 0,
+        "bytes": 12,
+        "compact_bytes": ANY,
     }
     with pytest.raises(_core.CoreError):
         _core.kv_check(str(tmp_path / "none"))

@@ -322,10 +322,9 @@ def check_log(_mesh: Mesh | None, args: Namespace, say: Say) -> int:
         found: dict[str, Any] = _core.kv_check(path)
     except _core.CoreError as error:
         raise from_core(error) from None
-    damaged = found["damaged"]
-    whole = not damaged and bool(found["records"] or not found["torn_bytes"])
+    whole = not found["damaged_lines"] and bool(found["records"] or not found["torn_bytes"])
     if args.json:
-        spots = [{"offset": offset, "bytes": size} for offset, size in damaged]
+        spots = [{"offset": offset, "bytes": size} for offset, size in found["damaged"]]
         say(show.dump({"file": args.log, "whole": whole, **found, "damaged": spots}))
     else:
         say("\n".join(check_lines(path, found, show.Paint(sys.stdout))))
@@ -334,23 +333,21 @@ def check_log(_mesh: Mesh | None, args: Namespace, say: Say) -> int:
 
 def check_lines(path: str, found: dict[str, Any], paint: show.Paint) -> list[str]:
     """What was found in a log, in words."""
-    damaged, torn = found["damaged"], found["torn_bytes"]
+    damaged, torn = found["damaged_lines"], found["torn_bytes"]
     verdict = paint("green", "whole")
     if damaged:
-        lost = sum(size for _, size in damaged)
-        places = show.plural(len(damaged), "place")
-        verdict = paint("red", f"damaged: {places}, {lost:,} bytes")
+        places = show.plural(damaged, "place")
+        verdict = paint("red", f"damaged: {places}, {found['damaged_bytes']:,} bytes")
     counts = f"{show.plural(found['records'], 'record')}, {show.plural(found['keys'], 'key')}"
     if torn and not found["records"]:
         return [f"{paint('bold', kvshow.word(path))}: {paint('red', 'no log')}: no record is in it"]
     if found["plain"]:
         counts += f", {show.plural(found['plain'], 'plain line')}"
     lines = [f"{paint('bold', kvshow.word(path))}: {verdict}; {counts}"]
-    lines += [
-        f"  {show.plural(size, 'byte')} at {offset}" for offset, size in damaged[:DAMAGED_MAX]
-    ]
-    if len(damaged) > DAMAGED_MAX:
-        lines.append(f"  and {show.plural(len(damaged) - DAMAGED_MAX, 'place')} more")
+    shown = found["damaged"][:DAMAGED_MAX]
+    lines += [f"  {show.plural(size, 'byte')} at {offset}" for offset, size in shown]
+    if damaged > len(shown):
+        lines.append(f"  and {show.plural(damaged - len(shown), 'place')} more")
     if damaged:
         lines.append("what is lost there comes back from the other nodes at the next start")
     if torn:
