@@ -128,24 +128,15 @@ class Runtime:
         Returns at once where the caller may not drive: another thread does, the caller is the
         runtime's thread, or the program handles Ctrl-C in a way of its own.
         """
-        main = threading.get_ident() == Interrupts.main
-        if main:
-            Interrupts.driving = True  # before the wheel is taken: it must be let go of again
-        try:
+        with held_back:
             if not self._stopping and self._take_wheel():
                 self._drive(done, timeout, patient)
-        finally:
-            if main:
-                Interrupts.end()
 
     def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
         """What function(*args) returns, run in the calling thread, and what it has queued is on its
         way; None, and it was not run, unless nobody is working in the loop. It must not poll, and
         touch nothing but the hub that the loop's thread may be in the middle of using."""
-        main = threading.get_ident() == Interrupts.main
-        if main:
-            Interrupts.driving = True
-        try:
+        with held_back:
             if self._stopping or not self._may_drive():
                 return None
             if self._wheel.acquire(blocking=False):
@@ -156,9 +147,6 @@ class Runtime:
                 return function(*args)
             finally:
                 self.hub.leave()
-        finally:
-            if main:
-                Interrupts.end()
 
     def _at_wheel(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         more = True
@@ -345,10 +333,18 @@ class Interrupts:
             raise KeyboardInterrupt
         Interrupts.struck = True
 
-    @staticmethod
-    def end() -> None:
-        """The main thread has let go of the wheel: raises what struck meanwhile."""
-        Interrupts.driving = False
-        if Interrupts.struck:
-            Interrupts.struck = False
-            raise KeyboardInterrupt
+    def __enter__(self) -> None:
+        """Before the wheel is taken: it must be let go of again."""
+        if threading.get_ident() == Interrupts.main:
+            Interrupts.driving = True
+
+    def __exit__(self, *_: object) -> None:
+        """The wheel is let go of: raises in the main thread what struck meanwhile."""
+        if threading.get_ident() == Interrupts.main:
+            Interrupts.driving = False
+            if Interrupts.struck:
+                Interrupts.struck = False
+                raise KeyboardInterrupt
+
+
+held_back = Interrupts()
