@@ -299,6 +299,15 @@ void velum_kv_node_part(velum_kv_node *node, velum_handle link) {
     velum_kv_peers_ended(node->peers, link);
 }
 
+void velum_kv_node_offer(velum_kv_node *node, uint16_t id) {
+    velum_kv_peers_offer(node->peers, id);
+}
+
+void velum_kv_node_credit(velum_kv_node *node, uint16_t id) {
+    velum_kv_peers_credit(node->peers, id);
+    velum_hub_service_due(node->hub);
+}
+
 bool velum_kv_node_missed(velum_kv_node *node, uint16_t *id) {
     return velum_kv_peers_missed(node->peers, id);
 }

@@ -44,6 +44,10 @@ int velum_kv_node_join(velum_kv_node *node, velum_handle link, uint16_t id);
 /* The opposite: nothing is pushed over it any more, and records that come on it are passed over, as
  * those of any link that is not joined. */
 void velum_kv_node_part(velum_kv_node *node, velum_handle link);
+/* A peer that is joined begins to pull, and: it has all that was here when it last began. Who waits
+ * for a majority need not wait for more of it. */
+void velum_kv_node_offer(velum_kv_node *node, uint16_t id);
+void velum_kv_node_credit(velum_kv_node *node, uint16_t id);
 /* How many members there are, this node included: of whom QUORUM wants more than half. */
 void velum_kv_node_set_members(velum_kv_node *node, size_t members);
 /* A peer that has missed a push since it was last named here (its link's queue was full), and now

@@ -52,6 +52,8 @@ typedef struct peer {
     bool refused;       /* something of it was passed over since it asked last */
     uint64_t floor;     /* numbers up to it were pushed before it came, or are lacking */
     uint64_t heard;     /* the greatest that it has confirmed */
+    uint64_t offered;   /* what it pulls has all up to this one */
+    uint64_t pulled;    /* it has all up to this one */
     gap gaps[GAPS_MAX]; /* what it lacks of these */
     size_t gap_count;
     gap asks[ASKS_MAX]; /* a ring: each asks for what was pushed since the one before */
@@ -302,7 +304,18 @@ void velum_kv_peers_ask(velum_kv_peers *peers, uint64_t sequence) {
     if (sequence > peers->wanted) peers->wanted = sequence;
 }
 
+void velum_kv_peers_offer(velum_kv_peers *peers, uint16_t id) {
+    peer *p = *peer_of_id(peers, id);
+    if (p != NULL) p->offered = peers->sequence;
+}
+
+void velum_kv_peers_credit(velum_kv_peers *peers, uint16_t id) {
+    peer *p = *peer_of_id(peers, id);
+    if (p != NULL) p->pulled = p->offered;
+}
+
 static bool has_heard(const peer *p, uint64_t sequence) {
+    if (sequence <= p->pulled) return true;
     if (sequence <= p->floor || sequence > p->heard) return false;
     for (size_t i = 0; i < p->gap_count; i++)
         if (sequence > p->gaps[i].from && sequence <= p->gaps[i].to) return false;

@@ -7,7 +7,8 @@
  * what it lacks. Leaves that were asked for go piece by piece, as the link's queue drains.
  *
  * Records written here are counted from 1. A peer *has heard* a number once it has confirmed the
- * push that had this record; pushes that it has missed before are not looked at.
+ * push that had this record, or has pulled all that was here when it had been written: a push that
+ * came before the peer could take it, or found no room, costs a wait and no more.
  */
 #ifndef VELUM_KV_PEERS_H
 #define VELUM_KV_PEERS_H
@@ -45,8 +46,13 @@ bool velum_kv_peers_send(velum_kv_peers *peers);
 uint64_t velum_kv_peers_sequence(const velum_kv_peers *peers);
 /* Somebody waits until peers have heard this number: the next push asks for it. */
 void velum_kv_peers_ask(velum_kv_peers *peers, uint64_t sequence);
-/* How many peers have heard it. */
+/* How many peers have heard it: they have confirmed a push that had it, or have pulled it. */
 size_t velum_kv_peers_heard(const velum_kv_peers *peers, uint64_t sequence);
+
+/* A peer begins to pull: it is to get all that was written here until now. */
+void velum_kv_peers_offer(velum_kv_peers *peers, uint16_t id);
+/* It has all of what it was offered last. */
+void velum_kv_peers_credit(velum_kv_peers *peers, uint16_t id);
 
 /* A peer that has missed a push since it was last named here; false: none has. */
 bool velum_kv_peers_missed(velum_kv_peers *peers, uint16_t *id);

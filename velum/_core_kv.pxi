@@ -303,6 +303,16 @@ cdef class Kv:
         if err < 0:
             raise CoreError(err)
 
+    def offer(self, uint16_t id):
+        """A peer that is joined begins to pull."""
+        self.check()
+        kc.velum_kv_node_offer(self.node, id)
+
+    def credit(self, uint16_t id):
+        """It has all that was here when it last began: it counts for a quorum."""
+        self.check()
+        kc.velum_kv_node_credit(self.node, id)
+
     def part(self, c.velum_handle link):
         """Pushes nothing over this link any more, and takes no records that come on it."""
         self.check()

@@ -186,6 +186,8 @@ cdef extern from "kv_node.h" nogil:
     void velum_kv_node_close(velum_kv_node *node)
     int velum_kv_node_serve(velum_kv_node *node, size_t connections_max, velum_addr *addr)
     int velum_kv_node_join(velum_kv_node *node, velum_handle link, uint16_t id)
+    void velum_kv_node_offer(velum_kv_node *node, uint16_t id)
+    void velum_kv_node_credit(velum_kv_node *node, uint16_t id)
     void velum_kv_node_part(velum_kv_node *node, velum_handle link)
     velum_kv_state *velum_kv_node_state(velum_kv_node *node)
     void velum_kv_node_set_members(velum_kv_node *node, size_t members)

@@ -383,6 +383,12 @@ class KvService:
         else:
             log.warning("node %d has a copy of the state that was forgotten", effect.node)
 
+    def _offer(self, effect: io.Offer) -> None:
+        self._core.offer(effect.node)
+
+    def _credit(self, effect: io.Credit) -> None:
+        self._core.credit(effect.node)
+
     def _ask_sums(self, effect: io.AskSums) -> None:
         payload = _core.encode_kv_ask(effect.level, effect.nodes)
         self._send(effect.node, frames.KV_ASK, effect.session, payload)
@@ -416,6 +422,8 @@ class KvService:
         io.AskLeaves: _ask_leaves,
         io.SyncLog: _sync_log,
         io.Tend: _tend,
+        io.Offer: _offer,
+        io.Credit: _credit,
     }
 
     # ---- timers ----

@@ -145,6 +145,36 @@ static void test_own_quorum(void) {
     mesh_close();
 }
 
+/* A peer that has pulled what was here has heard of it, though no push has reached it. */
+static void test_pulled(void) {
+    mesh_open(1, "n");
+    mesh_add();
+    velum_kv_node_set_members(mesh[0].kv, 2);
+    velum_fd fd = mesh_client(&mesh[0]);
+    raw_do(fd, 1, VELUM_KV_QUORUM, 0, "SET a 1"); /* there is no peer yet */
+    mesh_link(&mesh[0], &mesh[1]);
+    CHECK(nothing_came(fd));
+    velum_kv_node_credit(mesh[0].kv, 2); /* of nothing */
+    CHECK(nothing_came(fd));
+    velum_kv_node_part(mesh[1].kv, mesh[1].links[0]); /* it takes no push */
+    raw_do(fd, 2, VELUM_KV_QUORUM, 0, "SET b 1");
+    CHECK(nothing_came(fd));
+    velum_kv_node_offer(mesh[0].kv, 2);
+    raw_do(fd, 3, VELUM_KV_QUORUM, 100, "SET c 1"); /* too late for this pull */
+    mesh_turns(5);
+    CHECK(nothing_came(fd));
+    velum_kv_node_credit(mesh[0].kv, 3); /* who is that? */
+    CHECK(nothing_came(fd));
+    velum_kv_node_credit(mesh[0].kv, 2);
+    CHECK_EQ(raw_done(fd, 1), VELUM_KV_QUORUM);
+    CHECK_EQ(raw_done(fd, 2), VELUM_KV_QUORUM);
+    CHECK(nothing_came(fd));
+    velum_test_advance(SECOND);
+    CHECK_EQ(raw_done(fd, 3), VELUM_KV_FSYNC);
+    velum_port_close(fd);
+    mesh_close();
+}
+
 /* Half of the members is no majority. */
 static void test_half(void) {
     mesh_open(2, "n");
@@ -677,6 +707,7 @@ int main(void) {
     test_clocks();
     test_quorum();
     test_own_quorum();
+    test_pulled();
     test_half();
     test_not_heard();
     test_lying_peer();

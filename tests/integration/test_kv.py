@@ -483,6 +483,31 @@ def test_processes_have_their_state_again(mesh: StartMesh, tmp_path: Path) -> No
     assert status["members"] == [1, 2] and status["log"]["records"] >= 2
 
 
+def test_a_quorum_is_reached_by_who_comes_later(mesh: StartMesh, tmp_path: Path) -> None:
+    running = mesh(0)
+    for id in (1, 2):
+        running.start([id], options=log_of(tmp_path, id))
+    one = attached(running, 1).kv
+    one["a"] = 1
+    everywhere([attached(running, 2).kv], "a", 1)
+    running.kill(2)
+    written: list[str] = []
+
+    def write() -> None:
+        kv = attached(running, 1).kv
+        written.append(kv.put("b", 2, durability="quorum", timeout=PATIENCE_S).durability)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    everywhere([one], "b", 2)
+    assert not written, "half of the members are away"
+    began = time.monotonic()
+    running.start([2], options=log_of(tmp_path, 2))
+    writer.join(PATIENCE_S)
+    print(f"reached {time.monotonic() - began:.2f} s after the start of the other node")
+    assert written == ["quorum"]
+
+
 def test_a_full_disk_refuses_writes_until_there_is_room(mesh: StartMesh, tmp_path: Path) -> None:
     """A limit on the size of the node's files stands for the disk."""
     running = mesh(0)

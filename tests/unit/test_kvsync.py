@@ -442,6 +442,27 @@ def test_words_about_another_life_or_roster_count_nothing() -> None:
     assert tends(rig.hear(2, talk.Settled(200, mark))) == []
 
 
+def test_who_has_pulled_has_what_was_here_then() -> None:
+    rig = Rig(1)
+    rig.meet(2)
+    rig.meet(3)
+
+    def credits(node: int, message: talk.Message) -> list[io.Effect]:
+        return [e for e in rig.hear(node, message) if isinstance(e, (io.Offer, io.Credit))]
+
+    assert credits(2, pulled(rig, 0)) == [], "it has not begun"
+    assert credits(2, talk.Begin(7)) == [io.Offer(2)]
+    (told,) = [m for m in said(rig.effects, 2) if isinstance(m, talk.Began)]
+    assert credits(2, pulled(rig, told.mark, life=200)) == [], "of an earlier life"
+    assert credits(2, pulled(rig, told.mark - 1)) == [], "of an earlier pull"
+    assert credits(3, pulled(rig, told.mark)) == [], "of another's"
+    assert credits(2, pulled(rig, told.mark)) == [io.Credit(2)]
+    rig.hear(2, talk.Told((Member(4, 104),), ()))
+    assert credits(2, talk.Pulled(201, told.mark, 0)) == [io.Credit(2)], "whatever its roster is"
+    rig.meet(2)
+    assert credits(2, pulled(rig, told.mark)) == [], "over another link"
+
+
 def test_what_a_store_marks_is_later_than_what_a_session_was_told() -> None:
     marks: list[int] = []
 

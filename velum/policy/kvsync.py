@@ -20,6 +20,7 @@ in sessions of its own.
 
 So what the peer had when it said Began is here at the end: each of its sums was compared at that
 moment or later, and what it had is never less than before but for what is settled, which is here.
+Whoever waits at the peer for a majority that has what it wrote until then may count this node.
 
     a session                                             begins
     with a peer whose link has just become of use         at once
@@ -61,7 +62,8 @@ _SYNC, _SILENT, _WAIT = range(3)
 
 class _Peer:
     __slots__ = (
-        "began", "join", "known", "life", "member", "next_ms", "pull", "session", "told", "voted",
+        "began", "join", "known", "life", "member", "next_ms", "offered", "pull", "session", "told",
+        "voted",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,6 +76,7 @@ class _Peer:
         self.began: talk.Began | None = None
         self.next_ms = 0  # not before
         self.voted = 0  # the digest of the roster under which it began
+        self.offered = 0  # the mark that it was told when it last began to pull from here
 
 
 class Sync:
@@ -192,12 +195,12 @@ class Sync:
                 if self.roster.merge(members, forgotten):
                     self._roster_changed()
             case talk.Begin(session):
-                self._begin(node, session)
+                self._begin(node, peer, session)
             case talk.Began():
                 self._began(node, peer, message)
             case talk.Pulled(life, mark, digest):
-                if life == self._life and digest == self.roster.digest:
-                    self._marks.pulled(peer.member, mark)
+                if life == self._life:
+                    self._pulled(node, peer, mark, digest)
             case talk.Settled(life, mark):
                 if life == self._life:
                     self._marks.settled(peer.member, mark)
@@ -268,11 +271,19 @@ class Sync:
 
     # ---- sessions: who is pulled from ----
 
-    def _begin(self, node: int, session: int) -> None:
-        mark = self._marks.close(self._now)
+    def _begin(self, node: int, peer: _Peer, session: int) -> None:
+        peer.offered = mark = self._marks.close(self._now)
+        self._effects.append(io.Offer(node))
         self._store.mark(self._marks.mark)
         sums = tuple(self._store.sums(0, 0))
         self._talk(node, talk.Began(session, mark, self.roster.digest, sums))
+
+    def _pulled(self, node: int, peer: _Peer, mark: int, digest: int) -> None:
+        assert peer.member is not None
+        if mark == peer.offered != 0:
+            self._effects.append(io.Credit(node))
+        if digest == self.roster.digest:
+            self._marks.pulled(peer.member, mark)
 
     # ---- sessions: who pulls ----
 

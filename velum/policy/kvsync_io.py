@@ -186,4 +186,18 @@ class Tend:
     drop_to: int
 
 
-Effect = Talk | SaveMembers | Join | Part | AskSums | AskLeaves | SyncLog | Tend
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A peer begins to pull what is here now."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """It has all that was here when it last began, on disk."""
+
+    node: int
+
+
+Effect = Talk | SaveMembers | Join | Part | AskSums | AskLeaves | SyncLog | Tend | Offer | Credit
