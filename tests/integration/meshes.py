@@ -33,6 +33,14 @@ PATIENCE_S = 30.0  # for what takes well under a second on an idle machine
 FAULTS = ("Traceback (most recent call last)", "the loop failed")  # no log may ever show them
 
 
+def _state(task: Path) -> str:
+    """A thread's, as proc_pid_stat(5) has it behind the name; empty when it has ended."""
+    try:
+        return (task / "stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return ""
+
+
 def eventually(condition: Callable[[], Any], what: str = "", within: float = PATIENCE_S) -> float:
     """Waits until the condition holds; the seconds it took. Fails saying `what` was waited for."""
     began = time.monotonic()
@@ -129,9 +137,14 @@ class Processes:
         self._signal(id, signal.SIGTERM)
 
     def pause(self, id: int) -> None:
-        """SIGSTOP: it keeps its connections and does nothing."""
+        """SIGSTOP: it keeps its connections and does nothing, from the end of this call on."""
         self._paused.add(id)
         self._signal(id, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid(id)}/task")
+        if tasks.exists():
+            eventually(
+                lambda: {_state(task) for task in tasks.iterdir()} == {"T"}, "it has stopped"
+            )
 
     def resume(self, id: int) -> None:
         """SIGCONT."""
