@@ -6,9 +6,13 @@ that runs it again. The other tests let one thing happen, on the stores that a s
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from velum.policy import kvsync_io as io
 from velum.policy.kvmarks import Marks
+from velum.policy.kvsync import Sync
 from velum.sim.kv import World
 from velum.sim.kv_cli import STORES, simulate
 from velum.sim.seeds import Wrong
@@ -97,6 +101,20 @@ def test_tombstones_that_go_too_soon_are_noticed(monkeypatch: pytest.MonkeyPatch
     """They are settled and dropped whoever has them."""
     monkeypatch.setattr(Marks, "settle_to", lambda marks, others: marks.mark - 1)
     monkeypatch.setattr(Marks, "drop_to", lambda marks, others: marks.mark - 1)
-    with pytest.raises(Wrong, match="it is back"):
+    with pytest.raises(Wrong, match="it is back|which lacks"):
+        for seed in range(20):
+            simulate(seed)
+
+
+def test_a_peer_that_is_counted_on_too_soon_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as soon as it begins to pull."""
+    begin = Sync._begin
+
+    def begin_and_credit(sync: Sync, node: int, *rest: Any) -> None:
+        begin(sync, node, *rest)
+        sync._effects.append(io.Credit(node))
+
+    monkeypatch.setattr(Sync, "_begin", begin_and_credit)
+    with pytest.raises(Wrong, match="which lacks"):
         for seed in range(20):
             simulate(seed)

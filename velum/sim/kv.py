@@ -19,7 +19,7 @@ from typing import Final
 from velum.policy import kvsync_io as io
 from velum.sim.host import Status
 from velum.sim.kv_node import Disk, Node
-from velum.sim.kv_store import KvStore, Model
+from velum.sim.kv_store import TOMBSTONES, KvStore, Model, Record, look
 from velum.sim.network import Conditions, Network
 
 NOTICE_MS: Final = (0, 100)  # until an end learns that the other's process has ended
@@ -27,6 +27,7 @@ SILENT_MS: Final = (1_000, 4_000)  # until it learns that the other is cut off
 AGAIN_MS: Final = (50, 400)  # until two that see each other open a link
 EQUAL_MS: Final = 2_000  # after healing all are equal within this time
 LOOK_MS: Final = 20
+CREDITS: Final = 10  # writes that are looked at when a node counts on a peer, and as many again
 PATIENT_MS: Final = 500
 GONE_MS: Final = 180_000  # all tombstones are gone within this time
 START_MS: Final = 50 * 365 * 86_400_000  # clocks begin in 2020 or so, years apart
@@ -247,6 +248,26 @@ class World:
             self.relink()
 
     # ---- what must hold ----
+
+    def credited(self, node: Node, to: int, written: list[Record]) -> None:
+        """A node counts a peer as one that has so many of its writes: so it has to have the latest
+        of them, and some, that stand."""
+        peer = self.nodes[to]
+        if not peer.live:
+            return
+        some = self._rng.sample(written, min(CREDITS, len(written)))
+        for record in (*written[-CREDITS:], *some):
+            if record not in node.store.records(record.key):
+                continue
+            held = Model()
+            for other in peer.store.records(record.key):
+                held.merge(other)
+            before = look(held.records(record.key))
+            changes = held.merge(record)
+            if record.op in TOMBSTONES:  # one that all have had may be gone
+                after = look(held.records(record.key))
+                changes = (after.type, after.value) != (before.type, before.value)
+            assert not changes, f"{node.id} counts on {to}, which lacks {record}"
 
     def differ(self) -> str:
         """What two nodes do not show alike, or nothing."""

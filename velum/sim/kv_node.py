@@ -30,6 +30,7 @@ class World(Time, Protocol):
     def send(self, node: Node, to: int, what: str, *words: object) -> None: ...
     def misses(self) -> bool: ...
     def close(self, node: Node, to: int) -> None: ...
+    def credited(self, node: Node, to: int, written: list[Record]) -> None: ...
     def sent_whole(self) -> bool: ...
     def random(self) -> random.Random: ...
     def store(self) -> KvStore: ...
@@ -86,6 +87,8 @@ class Node(Host):
             self.disk.roster = roster.text()
         self.refused.clear()
         self.joined: set[int] = set()
+        self.written: list[Record] = []  # in this life
+        self.offered: dict[int, int] = {}  # to a peer that pulls: so many of these
         self.targets = (0, 0)
         self.walking = False
         life = rng.getrandbits(64)
@@ -133,6 +136,10 @@ class Node(Host):
                 self.world.send(self, to, "leaves", session, leaves)
             case io.SyncLog(to, session):
                 self.after(self.world.random().randint(*SYNC_DISK_MS), self._synced, to, session)
+            case io.Offer(to):
+                self.offered[to] = len(self.written)
+            case io.Credit(to):
+                self.world.credited(self, to, self.written[: self.offered[to]])
             case io.Tend(settle_to, drop_to):
                 self.targets = (settle_to, drop_to)
                 if not self.walking:
@@ -206,6 +213,7 @@ class Node(Host):
         """One of this node's own: logged, merged, pushed."""
         self.disk.log.append(record)
         assert self.store.merge(record), f"its own write is nothing new: {record}"
+        self.written.append(record)
         for to in sorted(self.joined):
             if self.world.misses():
                 self.handle(io.PushMissed(to))
