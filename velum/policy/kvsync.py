@@ -50,7 +50,7 @@ from .kvmarks import Marks
 from .kvpull import LEVELS, Known, Pull
 from .kvroster import Meeting, Member, Roster
 
-SYNC_MS: Final = 2000  # a push that nobody has missed knowingly is repaired in a few of these
+SYNC_MS: Final = 1500  # a push that nobody has missed knowingly is repaired in a few of these
 MISSED_MS: Final = 250  # a peer that misses pushes all the time is not pulled from all the time
 RETRY_MS: Final = 1000  # after one that failed: a store that is full is so for a while
 SILENCE_MS: Final = 10_000  # a batch of large values over a slow link takes some seconds
