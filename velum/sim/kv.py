@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from velum.policy import kvsync_io as io
+from velum.policy.kvroster import read_roster
 from velum.sim.host import Status
 from velum.sim.kv_node import Disk, Node
-from velum.sim.kv_store import TOMBSTONES, KvStore, Model, Record, look
+from velum.sim.kv_store import TOMBSTONES, KvStore, Model, Op, Record, look
 from velum.sim.network import Conditions, Network
 
 NOTICE_MS: Final = (0, 100)  # until an end learns that the other's process has ended
@@ -230,9 +231,12 @@ class World:
         self.relink()
 
     def forget(self, node: Node) -> None:
-        """Its machine is lost; the operator tells another, and begins with an empty log there."""
-        if not node.live and self.running():
-            teller = self._rng.choice(self.running())
+        """Its machine is lost; the operator tells another that knows it, and begins with an empty
+        log there."""
+        lost = read_roster(node.id, node.disk.roster).me
+        knowing = [n for n in self.running() if lost in n.sync.roster.members]
+        if not node.live and knowing:
+            teller = self._rng.choice(knowing)
             self.say(f"{teller.id} is told to forget {node.id}")
             node.disk = Disk()
             teller.handle(io.ForgetAsked(node.id))
@@ -264,7 +268,7 @@ class World:
                 held.merge(other)
             before = look(held.records(record.key))
             changes = held.merge(record)
-            if record.op in TOMBSTONES:  # one that all have had may be gone
+            if record.op in TOMBSTONES or record.op == Op.EXPIRE:  # what all have had may be gone
                 after = look(held.records(record.key))
                 changes = (after.type, after.value) != (before.type, before.value)
             assert not changes, f"{node.id} counts on {to}, which lacks {record}"
