@@ -128,6 +128,25 @@ static void count_out(velum_kv *kv, const velum__key *k) {
     kv->figures.settled -= k->settled;
 }
 
+void velum__recall_base(velum_kv *kv, velum__key *k) {
+    if (!k->settled) return;
+    count_out(kv, k);
+    k->settled = false;
+    k->mark = kv->mark;
+    count_in(kv, k);
+    kv->figures.recalled++;
+}
+
+/* The same of an EXPIRE. */
+static void recall_expiry(velum_kv *kv, velum__key *k) {
+    if (!k->expiry_settled) return;
+    count_out(kv, k);
+    k->expiry_settled = false;
+    k->mark = kv->mark;
+    count_in(kv, k);
+    kv->figures.recalled++;
+}
+
 static void drop_base(velum__key *k) {
     memset(&k->base, 0, sizeof k->base);
     k->settled = false;
@@ -143,7 +162,10 @@ static int merge_base(velum_kv *kv, velum__key **at, const velum_kv_record *r) {
     velum__key *k = *at;
     bool set = r->op == VELUM_KV_SET;
     int err;
-    if (!is_later_base(r, k)) return 0;
+    if (!is_later_base(r, k)) {
+        if (set || velum_kv_compare(r->stamp, k->base) != 0) velum__recall_base(kv, k);
+        return 0;
+    }
     count_out(kv, k);
     err = velum__resize_key(kv, at, r->value.size, velum__hidden_bytes(k, r->stamp, set));
     k = *at;
@@ -165,7 +187,13 @@ static int merge_base(velum_kv *kv, velum__key **at, const velum_kv_record *r) {
 }
 
 static int merge_expiry(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
-    if (!is_later_expiry(r, k)) return 0;
+    if (!is_later_expiry(r, k)) {
+        if (velum_kv_compare(r->stamp, k->base) <= 0)
+            velum__recall_base(kv, k);
+        else if (velum_kv_compare(r->stamp, k->expiry) < 0)
+            recall_expiry(kv, k);
+        return 0;
+    }
     count_out(kv, k);
     k->expiry = r->stamp;
     k->expiry_settled = false;

@@ -103,6 +103,7 @@ typedef struct {
     size_t tombstones; /* DEL, REMOVE, UNFIELD */
     size_t settled;    /* of these */
     size_t bytes, room;
+    uint64_t recalled;     /* settled tombstones that what came late has unsettled */
     velum_kv_stamp latest; /* of all that was merged: for the node's own clock */
 } velum_kv_figures;
 velum_kv_figures velum_kv_get_figures(const velum_kv *kv);

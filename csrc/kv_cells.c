@@ -298,15 +298,34 @@ static int replace(velum_kv *kv, velum__key *k, velum__cell *old, const path *to
     return 1;
 }
 
+/* As velum__recall_base, of a part's tombstone: what has come is before it. */
+static void recall_cell(velum_kv *kv, const velum__key *k, velum__cell *c,
+                        const velum__cell *late) {
+    bool same = late->gone && velum_kv_compare(late->stamp, c->stamp) == 0 &&
+                velum_kv_compare(late->of, c->of) == 0;
+    if (!c->settled || same) return;
+    c->settled = false;
+    c->mark = kv->mark;
+    flip_cell(kv, k, c);
+    kv->figures.settled--;
+    kv->figures.recalled++;
+}
+
 int velum__merge_cell(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
     velum__cell head, *old;
     path to;
     fill_cell(&head, r);
-    if (hides(k->base, k->set, &head)) return 0;
+    if (hides(k->base, k->set, &head)) {
+        velum__recall_base(kv, k);
+        return 0;
+    }
     if (k->cells != NULL) {
         old = seek(k->cells, &head, r->part, &to);
-        if (old != NULL && compare_cell(old, head.kind, r->part, head.node, life_of(&head)) == 0)
-            return is_later(&head, r->value, old) ? replace(kv, k, old, &to, &head, r) : 0;
+        if (old != NULL && compare_cell(old, head.kind, r->part, head.node, life_of(&head)) == 0) {
+            if (is_later(&head, r->value, old)) return replace(kv, k, old, &to, &head, r);
+            recall_cell(kv, k, old, &head);
+            return 0;
+        }
     }
     return insert(kv, k, &head, r);
 }

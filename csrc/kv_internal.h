@@ -201,6 +201,9 @@ void velum__leaf_moved(velum__key *k);
 /* ---- kv_view.c ---- */
 
 velum_kv_type velum__type(const velum__key *k);
+/* What a settled DEL hides has come: whoever sent it does not have the DEL, which is to be told
+ * again. */
+void velum__recall_base(velum_kv *kv, velum__key *k);
 /* When it expires, unix ms; 0: never. */
 uint64_t velum__ends_at(const velum__key *k);
 /* The stamp of the SET or EXPIRE that says so. */

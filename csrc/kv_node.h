@@ -50,8 +50,8 @@ void velum_kv_node_offer(velum_kv_node *node, uint16_t id);
 void velum_kv_node_credit(velum_kv_node *node, uint16_t id);
 /* How many members there are, this node included: of whom QUORUM wants more than half. */
 void velum_kv_node_set_members(velum_kv_node *node, size_t members);
-/* A peer that has missed a push since it was last named here (its link's queue was full), and now
- * has to ask for what it lacks; false: none has. */
+/* A peer that has missed a push since it was last named here (its link's queue was full), or has
+ * sent what a settled tombstone hides, and now has to ask for what it lacks; false: none has. */
 bool velum_kv_node_missed(velum_kv_node *node, uint16_t *id);
 
 /* ---- requests of this program ---- */

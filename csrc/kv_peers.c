@@ -48,7 +48,7 @@ typedef struct peer {
     struct peer *next;
     velum_handle link;
     uint16_t id;        /* 0: it is not joined, but has sent something that was passed over */
-    bool missed;        /* a push, and nobody was told yet */
+    bool missed;        /* a push, or what was settled here; and nobody was told yet */
     bool refused;       /* something of it was passed over since it asked last */
     uint64_t floor;     /* numbers up to it were pushed before it came, or are lacking */
     uint64_t heard;     /* the greatest that it has confirmed */
@@ -419,7 +419,10 @@ static int take_records(velum_kv_peers *peers, velum_handle link, const velum_fr
         if (room == NULL) return VELUM_E_FULL;
         velum_hub_commit(peers->hub, link, 0);
     }
+    uint64_t recalled = velum_kv_get_figures(velum_kv_state_keys(peers->state)).recalled;
     n = hear(peers, &m, &all);
+    if (velum_kv_get_figures(velum_kv_state_keys(peers->state)).recalled > recalled)
+        (*peer_of_link(peers, link))->missed = true;
     if (n < 0) return n;
     n = may_confirm(peers, link, correlation, all);
     if (n <= 0) return n;

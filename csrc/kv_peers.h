@@ -54,7 +54,8 @@ void velum_kv_peers_offer(velum_kv_peers *peers, uint16_t id);
 /* It has all of what it was offered last. */
 void velum_kv_peers_credit(velum_kv_peers *peers, uint16_t id);
 
-/* A peer that has missed a push since it was last named here; false: none has. */
+/* A peer that has missed a push, or sent what a settled tombstone hides, since it was last named
+ * here: it lacks something. False: none has. */
 bool velum_kv_peers_missed(velum_kv_peers *peers, uint16_t *id);
 
 /* Sends a frame to all joined links, as far as they have room. */

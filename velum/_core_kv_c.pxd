@@ -44,6 +44,7 @@ cdef extern from "kv.h":
         size_t count
     ctypedef struct velum_kv_figures:
         size_t keys, tombstones, settled, bytes, room
+        uint64_t recalled
         velum_kv_stamp latest
     ctypedef struct velum_kv_walk:
         uint64_t place

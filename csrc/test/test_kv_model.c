@@ -532,7 +532,7 @@ static void check_views(const velum_kv *kv, const velum_kv_view *before) {
 }
 
 /* With its tombstones settled, and without them, a store shows the same; settled ones go on hiding
- * what they hide. With everything deleted it has nothing. */
+ * what they hide, and are unsettled by it. With everything deleted it has nothing. */
 static void check_tending(velum_kv *kv) {
     velum_kv_view before[KEYS];
     size_t all = velum_kv_get_figures(kv).tombstones, idle = idle_expiries(kv), some;
@@ -547,6 +547,12 @@ static void check_tending(velum_kv *kv) {
     check_leaves(kv, all + idle);
     for (size_t i = 0; i < made; i++)
         CHECK_EQ(velum_kv_merge(kv, &records[i]), 0);
+    CHECK(velum_kv_get_figures(kv).recalled >= all - velum_kv_get_figures(kv).settled);
+    CHECK(velum_kv_get_figures(kv).settled < all / 2);
+    (void)tend_all(kv, AGES, 0);
+    CHECK_EQ(velum_kv_get_figures(kv).settled, all);
+    check_views(kv, before);
+    check_leaves(kv, all + idle);
     some = tend_all(kv, 0, AGES / 2);
     CHECK(some > 0 && some < all);
     CHECK_EQ(some + tend_all(kv, 0, AGES), all);

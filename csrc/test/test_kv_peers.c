@@ -321,6 +321,32 @@ static void test_records(void) {
     mesh_close();
 }
 
+/* A peer that sends what a settled tombstone hides lacks that. */
+static void test_lacking(void) {
+    char line[256];
+    uint16_t id = 0;
+    velum_kv_record record = {.op = VELUM_KV_SET, .stamp = {(CLOCK_MS - 9) << 16, 9}};
+    mesh_open(1, NULL);
+    velum_fd fd = mesh_raw(&mesh[0], VELUM_ROLE_NODE, 9);
+    mesh_do(&mesh[0], "SET k 1");
+    mesh_do(&mesh[0], "DEL k");
+    put_line(line, sizeof line, &record, "k");
+    raw_records(fd, 0, CLOCK_MS, line);
+    mesh_turns(3);
+    CHECK(!velum_kv_node_missed(mesh[0].kv, &id)); /* the DEL was pushed, or is pulled */
+    while (velum_kv_node_tend(mesh[0].kv, 1, 0))
+        continue;
+    CHECK_EQ(velum_kv_node_get_figures(mesh[0].kv).keys.settled, 1);
+    raw_records(fd, 0, CLOCK_MS, line);
+    mesh_turns(3);
+    CHECK_EQ(velum_kv_node_get_figures(mesh[0].kv).keys.settled, 0);
+    CHECK(velum_kv_node_missed(mesh[0].kv, &id));
+    CHECK_EQ(id, 9);
+    CHECK(!velum_kv_node_missed(mesh[0].kv, &id)); /* once */
+    velum_port_close(fd);
+    mesh_close();
+}
+
 static void test_bad_records(void) {
     char good[256];
     velum_kv_record record = {.op = VELUM_KV_SET, .stamp = {CLOCK_MS << 16, 9}};
@@ -713,6 +739,7 @@ int main(void) {
     test_lying_peer();
     test_missed();
     test_records();
+    test_lacking();
     test_bad_records();
     test_parted();
     test_times();

@@ -42,14 +42,73 @@ static void test_tending(void) {
     CHECK_EQ(records_sent(kv), 1);
     CHECK_EQ(records_in(kv), 3);
     CHECK(root_sum(kv) == sum);
-    CHECK_EQ(merge(kv, add(5, 1, "k", "x")), 0); /* a late copy */
-    CHECK_EQ(merge(kv, field(7, 1, "k", "f", "v")), 0);
     CHECK_EQ(tend_all(kv, 0, 2), 1);
     CHECK_EQ(tend_all(kv, 0, 3), 1);
     check_figures(kv, 0, 0);
     CHECK(root_sum(kv) == sum && parts_are(kv, "k", "y=;"));
     CHECK_EQ(records_in(kv), 1);
     velum_kv_close(kv);
+}
+
+static void give(void *owner, const velum_kv_record *record) {
+    CHECK(velum_kv_merge(owner, record) >= 0);
+}
+
+/* All that one has comes to the other. */
+static void copy_all(const velum_kv *from, velum_kv *to) {
+    velum_kv_walk walk = {0};
+    while (velum_kv_step(from, &walk, SIZE_MAX, give, to))
+        continue;
+}
+
+static void check_recalled(const velum_kv *kv, uint64_t recalled) {
+    CHECK(velum_kv_get_figures(kv).recalled == recalled);
+}
+
+/* What a settled tombstone hides comes late: somebody does not have it. It is in the sums again,
+ * and as young as what comes now. */
+static void test_recalling(void) {
+    velum_kv *kv = open_kv(SIZE_MAX), *late = open_kv(SIZE_MAX);
+    uint64_t sum;
+    CHECK_EQ(merge(kv, del(6, 1, "gone")), 1);
+    CHECK_EQ(merge(kv, take_out(6, 2, "k", "x", at(5, 1))), 1);
+    CHECK_EQ(merge(kv, unfield(8, 1, "k", "f")), 1);
+    CHECK_EQ(merge(kv, expire(9, 1, "idle", 77)), 1);
+    sum = root_sum(kv);
+    CHECK_EQ(tend_all(kv, 1, 0), 3);
+    CHECK_EQ(records_sent(kv), 0);
+    velum_kv_mark(kv, 4);
+    CHECK_EQ(merge(kv, del(6, 1, "gone")), 0); /* these are what is here */
+    CHECK_EQ(merge(kv, take_out(6, 2, "k", "x", at(5, 1))), 0);
+    CHECK_EQ(merge(kv, unfield(8, 1, "k", "f")), 0);
+    CHECK_EQ(merge(kv, expire(9, 1, "idle", 77)), 0);
+    check_recalled(kv, 0);
+    CHECK_EQ(merge(late, set(5, 3, "gone", "v")), 1);
+    CHECK_EQ(merge(late, add(5, 1, "k", "x")), 1);
+    CHECK_EQ(merge(late, field(7, 1, "k", "f", "v")), 1);
+    CHECK_EQ(merge(late, expire(8, 1, "idle", 7)), 1);
+    copy_all(late, kv);
+    check_recalled(kv, 4);
+    check_figures(kv, 3, 0);
+    CHECK(root_sum(kv) == sum && records_sent(kv) == 4);
+    copy_all(late, kv);
+    check_recalled(kv, 4);
+    copy_all(kv, late);
+    CHECK(root_sum(late) == sum);
+    CHECK_EQ(velum_kv_get_figures(late).keys, 0);
+    CHECK_EQ(tend_all(kv, 3, 3), 0);
+    CHECK_EQ(tend_all(kv, 4, 0), 3);
+    CHECK_EQ(merge(kv, fresh(4, 7, "gone", 1, 4)), 0); /* by a part, too */
+    check_recalled(kv, 5);
+    CHECK_EQ(merge(kv, del(5, 1, "gone")), 0);
+    check_recalled(kv, 5);
+    CHECK_EQ(tend_all(kv, 4, 0), 1);
+    CHECK_EQ(merge(kv, expire(4, 1, "gone", 7)), 0);
+    check_recalled(kv, 6);
+    CHECK_EQ(tend_all(kv, 4, 4), 3);
+    CHECK(root_sum(kv) == 0 && records_in(kv) == 0);
+    velum_kv_close(kv);
+    velum_kv_close(late);
 }
 
 /* What a settled tombstone's place takes is in the sums again. */
@@ -144,6 +203,7 @@ static void test_counts_beside_a_dropped_del(void) {
 
 int main(void) {
     test_tending();
+    test_recalling();
     test_in_the_place_of_settled();
     test_expiry_of_nothing();
     test_counts_beside_a_dropped_del();

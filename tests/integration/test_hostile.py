@@ -258,6 +258,7 @@ def test_a_flood_of_calls_from_one_that_does_not_read(
         assert sent < len(flood), "it is not read for ever"
 
 
+@pytest.mark.timeout(300)  # of 400,000 answers: on a busy machine that takes its time
 @pytest.mark.parametrize("placed", [False, True], ids=["scheduled", "placed"])
 def test_a_slow_reader_gets_every_answer(two: Processes, stream: Stream, placed: bool) -> None:
     """It asks as much as it can before it reads, each time."""

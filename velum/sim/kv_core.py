@@ -60,6 +60,11 @@ class CoreStore:
         while self.core.tend(WALK_KEYS, settle_to, drop_to)[2]:
             pass
 
+    def recalled(self) -> int:
+        """How many settled tombstones were unsettled."""
+        count: int = self.core.figures()["recalled"]
+        return count
+
     def records(self, key: str) -> list[Record]:
         """What stands of a key, settled tombstones too."""
         return [cooked(record) for record in self.core.records(key.encode())]

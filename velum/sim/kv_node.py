@@ -170,8 +170,11 @@ class Node(Host):
             case "talk", (bytes(payload),):
                 self.handle(io.Heard(source, decode(payload)))
             case "records", (int(unix_ms), tuple(records)):
+                recalled = self.store.recalled()
                 for record in records:
                     self.hear(record, unix_ms)
+                if self.store.recalled() > recalled:
+                    self.handle(io.PushMissed(source))
             case "ask", (session, int(level), tuple(nodes)):
                 sums = [(index, self.store.sums(level, index)) for index in nodes]
                 self.world.send(self, source, "sums", session, level, sums)

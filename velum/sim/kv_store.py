@@ -66,6 +66,7 @@ class KvStore(Protocol):
     def records(self, key: str) -> list[Record]: ...
     def keys(self) -> list[str]: ...
     def tombstones(self) -> int: ...
+    def recalled(self) -> int: ...
 
 
 class _Held:
@@ -145,6 +146,7 @@ class Model:
         self._leaves: dict[int, dict[str, None]] = {}
         self._sums: dict[tuple[int, int], int] = {}
         self._mark = LOADED
+        self._recalled = 0
 
     # ---- merging ----
 
@@ -155,8 +157,12 @@ class Model:
         base = cells.get(BASE)
         held = cells.get(place)
         if place != BASE and base is not None and is_hidden(base.record, record):
+            self._recall(record, BASE)
             return False
         if held is not None and not is_later(record, held.record):
+            same = (record.op, record.stamp, record.of)
+            if same != (held.record.op, held.record.stamp, held.record.of):
+                self._recall(record, place)
             return False
         shown = EXPIRY in cells and self._shows(cells)
         self._flip(record.key)
@@ -171,6 +177,19 @@ class Model:
             self._age_expiry(cells, record.op, shown)
         self._flip(record.key)
         return True
+
+    def _recall(self, late: Record, place: Place) -> None:
+        """What a settled tombstone hides has come: who sent it does not have that, which is to be
+        told again. A DEL and an EXPIRE have one mark."""
+        cells = self._keys[late.key]
+        if not cells[place].settled:
+            return
+        self._flip(late.key)
+        cells[place].settled = False
+        for at in cells.keys() & {BASE, EXPIRY} if place in (BASE, EXPIRY) else {place}:
+            cells[at].mark = self._mark
+        self._flip(late.key)
+        self._recalled += 1
 
     def _age_expiry(self, cells: dict[Place, _Held], op: Op, shown: bool) -> None:
         """It is like a tombstone while nothing shows, as old as that is; it has one mark with a
@@ -249,6 +268,10 @@ class Model:
     def tombstones(self) -> int:
         """How many there are, settled ones too, and times of expiry of nothing."""
         return sum(len(self._dead(cells)) for cells in self._keys.values())
+
+    def recalled(self) -> int:
+        """How many settled ones were unsettled."""
+        return self._recalled
 
     def _dead(self, cells: dict[Place, _Held]) -> list[Place]:
         old = [at for at, held in cells.items() if held.record.op in TOMBSTONES]
