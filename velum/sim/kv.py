@@ -37,12 +37,13 @@ START_MS: Final = 50 * 365 * 86_400_000  # clocks begin in 2020 or so, years apa
 class _Link:
     """One connection of two nodes."""
 
-    __slots__ = ("broken", "ends", "free_ms")
+    __slots__ = ("broken", "ends", "free_ms", "lives")
 
-    def __init__(self, one: int, other: int) -> None:
-        self.ends = {one, other}  # that have not learned that it is broken
+    def __init__(self, one: Node, other: Node) -> None:
+        self.ends = {one.id, other.id}  # that have not learned that it is broken
         self.broken = False
-        self.free_ms = {one: 0, other: 0}  # when the last frame to each arrives
+        self.free_ms = {one.id: 0, other.id: 0}  # when the last frame to each arrives
+        self.lives = {one.id: one.life, other.id: other.life}
 
 
 class World:
@@ -129,10 +130,12 @@ class World:
             node.arrive(source, what, words)
 
     def close(self, node: Node, to: int) -> None:
-        """An end closes its link."""
+        """An end closes its link, and opens none to that process again."""
         link = self._links.get(frozenset((node.id, to)))
         if link is not None:
             self._break(link, NOTICE_MS)
+            if link.lives[to] == self.nodes[to].life:
+                node.refused.add(to)
 
     def _break(self, link: _Link, notice_ms: tuple[int, int]) -> None:
         """Nothing goes through any more; each end learns of it."""
@@ -180,7 +183,7 @@ class World:
             return
         if other.id in one.refused or one.id in other.refused:
             return
-        self._links[pair] = _Link(one.id, other.id)
+        self._links[pair] = _Link(one, other)
         one.opened(other.id)
         other.opened(one.id)
 

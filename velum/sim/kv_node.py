@@ -127,7 +127,6 @@ class Node(Host):
             case io.Join(to):
                 self.joined.add(to)
             case io.Part(to, _):
-                self.refused.add(to)
                 self.joined.discard(to)
                 self.world.close(self, to)
             case io.AskSums(to, session, level, nodes):
