@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from typing import Final, NamedTuple
 
-from velum.policy.kvtalk import NEVER
+from velum.policy.kvtalk import NEVER, Stamp
 from velum.sim.kv import World
 from velum.sim.kv_node import Node
 from velum.sim.kv_store import Record
@@ -145,8 +145,12 @@ class Work:
 
     @staticmethod
     def _own(records: list[Record], key: str, id: int) -> int:
-        sums = [(r.stamp, r.sum) for r in records if r.key == key and r.stamp.node == id]
-        return max(sums, default=(NEVER, 0))[1]
+        """What a node has counted: since it lost its memory, and before."""
+        sums: dict[Stamp, tuple[Stamp, int]] = {}  # by the life
+        for r in records:
+            if r.key == key and r.stamp.node == id:
+                sums[r.of] = max(sums.get(r.of, (NEVER, 0)), (r.stamp, r.sum))
+        return sum(counted for _, counted in sums.values())
 
     # ---- what it does not ----
 
