@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,10 +61,14 @@ def server(words: Sequence[str], option: str) -> Iterator[int]:
             started.kill()
 
 
-def redis_server(*options: str) -> contextlib.AbstractContextManager[int]:
-    """A redis-server that writes no snapshots; its port."""
+@contextlib.contextmanager
+def redis_server(*options: str) -> Iterator[int]:
+    """A redis-server that writes no snapshots; its port. What a copy gets from its master lies in a
+    folder of its own, unless the options name one."""
     words = ("redis-server", "--save", "", "--bind", "127.0.0.1")
-    return server([*words, *options], "--port")
+    with tempfile.TemporaryDirectory(prefix="velum-redis-") as folder:
+        with server([*words, "--dir", folder, *options], "--port") as port:
+            yield port
 
 
 def _answers(port: int) -> bool:
