@@ -128,23 +128,21 @@ static void count_out(velum_kv *kv, const velum__key *k) {
     kv->figures.settled -= k->settled;
 }
 
-void velum__recall_base(velum_kv *kv, velum__key *k) {
-    if (!k->settled) return;
+/* Unsettles the DEL, or else the EXPIRE. */
+static void recall(velum_kv *kv, velum__key *k, bool base) {
+    if (base ? !k->settled : !k->expiry_settled) return;
     count_out(kv, k);
-    k->settled = false;
+    if (base)
+        k->settled = false;
+    else
+        k->expiry_settled = false;
     k->mark = kv->mark;
     count_in(kv, k);
     kv->figures.recalled++;
 }
 
-/* The same of an EXPIRE. */
-static void recall_expiry(velum_kv *kv, velum__key *k) {
-    if (!k->expiry_settled) return;
-    count_out(kv, k);
-    k->expiry_settled = false;
-    k->mark = kv->mark;
-    count_in(kv, k);
-    kv->figures.recalled++;
+void velum__recall_base(velum_kv *kv, velum__key *k) {
+    recall(kv, k, true);
 }
 
 static void drop_base(velum__key *k) {
@@ -191,7 +189,7 @@ static int merge_expiry(velum_kv *kv, velum__key *k, const velum_kv_record *r) {
         if (velum_kv_compare(r->stamp, k->base) <= 0)
             velum__recall_base(kv, k);
         else if (velum_kv_compare(r->stamp, k->expiry) < 0)
-            recall_expiry(kv, k);
+            recall(kv, k, false);
         return 0;
     }
     count_out(kv, k);
