@@ -4,6 +4,7 @@
  * lent. Random runs come from a seed, printed when they fail: `test_chunks_model SEED` replays
  * them.
  */
+#include "dice.h"
 #include "check.h"
 #include "chunks.h"
 
@@ -39,19 +40,6 @@ static velum_chunks *chunks;
 static content contents[CONTENTS];
 static loan loans[LOANS];
 static size_t budget, left;
-static uint64_t state;
-
-/* xorshift64* (Vigna 2016), below n. */
-static size_t below(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
-}
-
-static bool chance(size_t in) {
-    return below(in) == 0;
-}
 
 /* ---- what the model says ---- */
 

@@ -4,21 +4,12 @@
  * instruction too. Random runs come from a seed, printed at the end: `test_crc32c SEED` replays
  * them.
  */
+#include "dice.h"
 #include "crc32c.c"
 
 #include "check.h"
 
 #include <stdlib.h>
-
-static uint64_t state;
-
-/* xorshift64* (Vigna 2016), below n. */
-static size_t below(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
-}
 
 static void crc_is(const void *data, size_t n, uint32_t crc) {
     CHECK_EQ(velum_crc32c(0, data, n), crc);

@@ -11,6 +11,7 @@
  *
  * `test_kv_crash SEED` replays a run that failed. With VELUM_SOAK=1 the trace has 10,000 writes.
  */
+#include "dice.h"
 #include "kv_numbers.h"
 #include "kv_state.h"
 #include "port/test/file_test.h"
@@ -39,21 +40,9 @@
 #define LONG_WRITE  2000u
 #define LONG_STRIDE 13u
 
-static uint64_t seed = 1, state;
+static uint64_t seed = 1;
 static size_t writes_max = WRITES; /* of a trace */
 static uint64_t now_ms = START_MS;
-
-/* xorshift64* (Vigna 2016), below n. */
-static size_t below(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
-}
-
-static bool chance(size_t in) {
-    return below(in) == 0;
-}
 
 /* ---- all that was ever written ---- */
 

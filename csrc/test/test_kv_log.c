@@ -4,6 +4,7 @@
  * compared with what was appended. Random runs come from a seed, printed when they fail:
  * `test_kv_log SEED` replays them.
  */
+#include "dice.h"
 #include "kv_log.h"
 #include "kv_numbers.h"
 #include "port/test/file_test.h"
@@ -16,19 +17,7 @@
 #define STEPS       1200u
 #define TAIL_BYTES  2500u
 
-static uint64_t seed = 1, state;
-
-/* xorshift64* (Vigna 2016), below n. */
-static size_t below(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
-}
-
-static bool chance(size_t in) {
-    return below(in) == 0;
-}
+static uint64_t seed = 1;
 
 /* ---- what a log gives back ---- */
 

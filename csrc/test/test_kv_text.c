@@ -2,6 +2,7 @@
  *
  * Random runs come from a seed, printed at the end: `test_kv_text SEED` replays them.
  */
+#include "dice.h"
 #include "check.h"
 #include "crc32c.h"
 #include "kv_text.h"
@@ -14,20 +15,6 @@
 #define LONG_MAX     600u
 #define LINE_MAX     (4u * (3u * LONG_MAX) + 256u)
 #define CHECKED_SIZE (1u + 8u + 1u) /* #CRC and a line feed */
-
-static uint64_t state;
-
-/* xorshift64* (Vigna 2016), below n. */
-static size_t below(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
-}
-
-static bool chance(size_t in) {
-    return below(in) == 0;
-}
 
 static void *must(void *memory) {
     if (memory == NULL) abort();

@@ -4,6 +4,7 @@
  * two to each other. The random run comes from a seed, printed when it fails: `test_names SEED`
  * replays it.
  */
+#include "dice.h"
 #include "names_world.h"
 
 #define MANY 3000u
@@ -374,16 +375,6 @@ static void test_graves(void) {
 }
 
 /* ---- many ---- */
-
-static uint64_t state;
-
-/* xorshift64* (Vigna 2016), below n. */
-static size_t below(size_t n) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (size_t)((state * UINT64_C(2685821657736338717)) >> 33) % n;
-}
 
 static void test_many(void) {
     static uint8_t held[MANY];
