@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from velum.cli import EXIT_INTERRUPTED
+from velum.cli import EXIT_INTERRUPTED, nodecmd
 from velum.cli.signals import NUMBERS, Stop, StopRequested
 
 
@@ -58,6 +59,14 @@ def test_another_thread_asks(stop: Stop) -> None:
     threading.Timer(0.01, stop.ask).start()
     with pytest.raises(StopRequested):
         stop.sleep(20)
+
+
+def test_what_came_before_the_prompt_counts(stop: Stop) -> None:
+    """Its modules take a while to be read; until then the handlers are those of `Stop`."""
+    signal.raise_signal(signal.SIGTERM)
+    nobody: Any = None  # neither node nor prompt is looked at
+    with pytest.raises(StopRequested):
+        nodecmd.prompt(nobody, nobody, stop)
 
 
 def test_a_later_signal_ends_the_process() -> None:

@@ -126,7 +126,7 @@ def run(args: Namespace) -> int:
             if args.until_eof:
                 in_background(partial(_ask_at_eof, stop), "velum eof")
             elif _has_terminal(args):
-                return _at_prompt(node)
+                return _at_prompt(node, stop)
             return _serve(node, stop)
     except StopRequested:  # the node was asked to leave while it started
         return 0
@@ -185,13 +185,13 @@ def _serve(node: Node, stop: Stop) -> int:
     return _ended(node.wait())
 
 
-def _at_prompt(node: Node) -> int:
+def _at_prompt(node: Node, stop: Stop) -> int:
     from velum.repl import Repl
 
-    return prompt(node, Repl(node))
+    return prompt(node, Repl(node), stop)
 
 
-def prompt(node: Node, repl: Repl) -> int:
+def prompt(node: Node, repl: Repl, stop: Stop) -> int:
     """With a prompt, until the person quits, a signal comes, or the node ends by itself."""
     ended: list[BaseException | None] = []
 
@@ -201,6 +201,7 @@ def prompt(node: Node, repl: Repl) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: repl.stop())
     signal.signal(signal.SIGINT, lambda *_: repl.interrupt())
+    stop.check()  # what came before these handlers is nobody's else
     in_background(watch, "velum watch")
     repl.run()
     if ended:

@@ -51,7 +51,7 @@ def run(args: Namespace) -> int:
             show_line(f"{robot.name} is node {robot.node.id} at {robot.node.address}")
             if show.is_terminal(sys.stdin) and show.is_terminal(sys.stdout):
                 shell = RobotShell(robot)
-                return prompt(robot.node, repl.Repl(robot.node, shell, Choices(robot)))
+                return prompt(robot.node, repl.Repl(robot.node, shell, Choices(robot)), stop)
             return _read_lines(robot, stop)
     except StopRequested:
         return 0
