@@ -12,7 +12,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from velum.cli import EXIT_INTERRUPTED
@@ -67,13 +69,18 @@ class Stop:
         self.check()
 
 
-def end_at_next_signal() -> None:
-    """One that comes after ONE_SIGNAL_S ends the process, whatever it is doing."""
+def at_next_signal(act: Callable[[], object]) -> None:
+    """Each that comes after ONE_SIGNAL_S does this, in the handler."""
     from_now = time.monotonic() + ONE_SIGNAL_S
 
-    def end(*_: object) -> None:
+    def struck(*_: object) -> None:
         if time.monotonic() > from_now:
-            os._exit(EXIT_INTERRUPTED)
+            act()
 
     for number in NUMBERS:
-        signal.signal(number, end)
+        signal.signal(number, struck)
+
+
+def end_at_next_signal() -> None:
+    """One that comes after ONE_SIGNAL_S ends the process, whatever it is doing."""
+    at_next_signal(partial(os._exit, EXIT_INTERRUPTED))

@@ -7,19 +7,21 @@ Owns what is printed of them and when they stop. Refuses to know how they are st
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
-import time
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from velum.cli import logs, show
 from velum.cli.nodecmd import member_line
 from velum.cli.numbers import NODE_ID_MAX, PORT_MAX
 from velum.cli.options import UsageError
-from velum.cli.signals import NUMBERS, ONE_SIGNAL_S, Stop, StopRequested
+from velum.cli.signals import Stop, StopRequested, at_next_signal
+
+if TYPE_CHECKING:
+    from velum.localmesh import LocalMesh
 
 COMPLETE_S = 20.0  # many nodes on a small machine start slowly
 
@@ -88,7 +90,7 @@ def run(args: Namespace) -> int:
         return 0
     finally:
         if mesh is not None:
-            _kill_on_signals(mesh)
+            at_next_signal(partial(_kill, mesh))
             mesh.stop()
 
 
@@ -116,13 +118,6 @@ def node_options(args: Namespace) -> list[str]:
     return words
 
 
-def _kill_on_signals(mesh: Any) -> None:
-    from_now = time.monotonic() + ONE_SIGNAL_S
-
-    def kill(*_: object) -> None:
-        if time.monotonic() > from_now:
-            for id in mesh.nodes:
-                mesh.kill(id)
-
-    for number in NUMBERS:
-        signal.signal(number, kill)
+def _kill(mesh: LocalMesh) -> None:
+    for id in mesh.nodes:
+        mesh.kill(id)
