@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,7 +47,7 @@ class FakeNode(fakes.FakeMesh):
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeNode]]:
+def started(handlers: None, monkeypatch: pytest.MonkeyPatch) -> list[FakeNode]:
     """The nodes that the command started; `end` of the class says how they end."""
     nodes: list[FakeNode] = []
 
@@ -59,10 +58,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeNode]]:
 
     start.end = None  # type: ignore[attr-defined]
     monkeypatch.setattr("velum.node.Node", start)
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    yield nodes
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return nodes
 
 
 def ends_with(end: object) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,10 @@ from velum.cli.signals import NUMBERS, Stop, StopRequested
 
 
 @pytest.fixture
-def stop() -> Iterator[Stop]:
-    before = {number: signal.getsignal(number) for number in NUMBERS}
+def stop(handlers: None) -> Stop:
     stop = Stop()
     stop.on_signals()
-    yield stop
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return stop
 
 
 @pytest.mark.parametrize("number", NUMBERS)

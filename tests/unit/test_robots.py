@@ -473,14 +473,6 @@ def test_choices(session: Session) -> None:
     assert of("fleet ") == [] and of("kv get st") == ["status"]
 
 
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def type_lines(monkeypatch: pytest.MonkeyPatch, lines: str) -> int:
     """Stdin is a pipe with these lines in it; its other end, which is open."""
     read_end, write_end = os.pipe()
